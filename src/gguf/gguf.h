@@ -90,28 +90,28 @@ typedef struct gguf_value {
 
 typedef struct gguf_tensor {
     gguf_str name;
-    uint32_t type;     // a gguf_type
-    uint32_t n_dims;   // 1..4
-    uint64_t dims[4];  // dims[0] is the contiguous one (columns); unused ones are 1
+    uint32_t type;    // a gguf_type
+    uint32_t n_dims;  // 1..4
+    uint64_t dims[4]; // dims[0] is the contiguous one (columns); unused ones are 1
     const uint8_t *data;
     uint64_t n_bytes;
 } gguf_tensor;
 
 typedef struct gguf gguf;
 
-gguf *gguf_open(const char *path, err *e);                                  // maps the file
-gguf *gguf_open_memory(const void *bytes, size_t n_bytes, err *e);          // borrows the bytes; for tests and fuzzing
-void gguf_close(gguf *g);                                                   // g may be NULL
+gguf *gguf_open(const char *path, err *e);                         // maps the file
+gguf *gguf_open_memory(const void *bytes, size_t n_bytes, err *e); // borrows the bytes; for tests and fuzzing
+void gguf_close(gguf *g);                                          // g may be NULL
 uint32_t gguf_version(const gguf *g);
 uint64_t gguf_file_bytes(const gguf *g);
 uint64_t gguf_alignment(const gguf *g);
 
 size_t gguf_n_values(const gguf *g);
-const gguf_value *gguf_value_at(const gguf *g, size_t i);                   // in file order
-const gguf_value *gguf_find(const gguf *g, const char *key);                // NULL if absent
+const gguf_value *gguf_value_at(const gguf *g, size_t i);    // in file order
+const gguf_value *gguf_find(const gguf *g, const char *key); // NULL if absent
 size_t gguf_n_tensors(const gguf *g);
-const gguf_tensor *gguf_tensor_at(const gguf *g, size_t i);                 // in file order
-const gguf_tensor *gguf_find_tensor(const gguf *g, const char *name);       // NULL if absent
+const gguf_tensor *gguf_tensor_at(const gguf *g, size_t i);           // in file order
+const gguf_tensor *gguf_find_tensor(const gguf *g, const char *name); // NULL if absent
 
 // Typed reads of metadata. Absent key: *out keeps its value (the caller's default) and true is returned.
 // Present with a type that does not convert without loss: false, ERR_FORMAT naming key and type.
@@ -120,7 +120,8 @@ bool gguf_get_f32(const gguf *g, const char *key, float *out, err *e);
 bool gguf_get_bool(const gguf *g, const char *key, bool *out, err *e);
 bool gguf_get_str(const gguf *g, const char *key, gguf_str *out, err *e);
 
-// Walks a string array: *cursor starts at value->data; each call returns the next string. The caller counts to value->n.
+// Walks a string array: *cursor starts at value->data; each call returns the next string. The caller counts to
+// value->n.
 gguf_str gguf_next_str(const uint8_t **cursor);
 // Element i of a numeric or bool array, converted; i < value->n and a numeric kind are check()ed.
 int64_t gguf_array_int(const gguf_value *v, uint64_t i);
