@@ -12,7 +12,7 @@
 #include <stdint.h>
 
 // Tensor types: the one list. X(NAME, id in the file, elements per block, bytes per block)
-// Sizes from ggml's block structures; asserted against the gguf package in tests.
+// Sizes from ggml's block structures (ggml-common.h); compared with the gguf package in tests.
 #define GGUF_TYPES(X)                                                                                                  \
     X(F32, 0, 1, 4)                                                                                                    \
     X(F16, 1, 1, 2)                                                                                                    \
@@ -45,7 +45,10 @@
     X(BF16, 30, 1, 2)                                                                                                  \
     X(TQ1_0, 34, 256, 54)                                                                                              \
     X(TQ2_0, 35, 256, 66)                                                                                              \
-    X(MXFP4, 39, 32, 17)
+    X(MXFP4, 39, 32, 17)                                                                                               \
+    X(NVFP4, 40, 64, 36)                                                                                               \
+    X(Q1_0, 41, 128, 18)                                                                                               \
+    X(Q2_0, 42, 64, 18)
 
 typedef enum gguf_type {
 #define X(name, id, elems, bytes) GGUF_##name = id,
@@ -75,6 +78,9 @@ typedef enum gguf_kind {
     GGUF_KIND_F64,
 } gguf_kind;
 
+const char *gguf_kind_name(uint32_t kind); // "u8", "string", ...; NULL for an unknown kind
+uint32_t gguf_kind_bytes(uint32_t kind);   // of one number or bool; 0 for strings, arrays and unknown kinds
+
 typedef struct gguf_str {
     const char *data; // not NUL-terminated; any bytes
     size_t n_bytes;
@@ -83,7 +89,7 @@ typedef struct gguf_str {
 typedef struct gguf_value {
     gguf_str key;
     gguf_kind kind;      // of the value; GGUF_KIND_ARRAY for arrays
-    gguf_kind elem_kind; // of the elements when an array (never ARRAY: nested arrays are refused as unsupported)
+    gguf_kind elem_kind; // of the elements when an array (never ARRAY: nested arrays are refused), else kind
     uint64_t n;          // elements when an array, else 1
     const uint8_t *data; // first byte of the value, after its type (and count); unaligned, little-endian
 } gguf_value;
@@ -123,7 +129,8 @@ bool gguf_get_str(const gguf *g, const char *key, gguf_str *out, err *e);
 // Walks a string array: *cursor starts at value->data; each call returns the next string. The caller counts to
 // value->n.
 gguf_str gguf_next_str(const uint8_t **cursor);
-// Element i of a numeric or bool array, converted; i < value->n and a numeric kind are check()ed.
+// Element i of a numeric or bool array, or a scalar with i = 0, converted: a float becomes the nearest integer below in
+// magnitude (NaN 0), and what is out of int64's range its nearest end. i < value->n and a numeric kind are check()ed.
 int64_t gguf_array_int(const gguf_value *v, uint64_t i);
 double gguf_array_float(const gguf_value *v, uint64_t i);
 
