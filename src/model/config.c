@@ -180,7 +180,7 @@ bool config_rope(const gguf *g, const model_config *c, double *inv_freq, float *
     double log_base = mathd_log(c->rope_base);
     for (uint32_t i = 0; i < n; i++) inv_freq[i] = mathd_exp(-log_base * (2.0 * i) / c->n_rot);
     if (!apply_freq_factors(g, n, inv_freq, e)) return false;
-    *magnitude = 1;
+    *magnitude = s.attn_factor;
     double low = 0, high = 0;
     if (s.yarn) {
         low = floor_of(yarn_pair(c, &s, s.beta_fast));
