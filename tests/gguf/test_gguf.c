@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -290,7 +291,9 @@ static void test_mapped_file(void **state) {
     assert_int_equal(resident_pages(t->data), 2);
     assert_memory_equal(t->data, big, sizeof big); // read again
     gguf_release(g, t->data + 1, 100);             // no whole page: nothing to do
+    void *page = (void *)((uintptr_t)t->data & ~(uintptr_t)4095);
     gguf_close(g);
+    assert_int_equal(msync(page, 4096, MS_ASYNC), -1); // the mapping is gone
 
     g = gguf_open_memory(bytes, n, NULL);
     gguf_release(g, gguf_find_tensor(g, "big")->data, sizeof big); // borrowed memory is left alone
@@ -376,6 +379,7 @@ static void key_too_long(void) {
     u32(4), u32(1);
 }
 static void key_control(void) { header(3, 0, 1), str("a\033[2J"), u32(4), u32(1); }
+static void key_delete(void) { header(3, 0, 1), str("a\177"), u32(4), u32(1); }
 static void key_utf8(void) { header(3, 0, 1), str("gr\303\274n"), u32(4), u32(1); }
 static void key_twice(void) { header(3, 0, 2), str("a.b"), u32(4), u32(1), str("a.b"), u32(6), u32(1); }
 static void kind_unknown(void) { header(3, 0, 1), str("k"), u32(13), u64(0); }
@@ -404,6 +408,7 @@ static void dims_5(void) { header(3, 1, 0), str("t"), u32(5), data(64); }
 static void dim_zero(void) { header(3, 1, 0), tensor("t", 32, 0, 0, 0), data(64); }
 static void dims_wrap(void) { header(3, 1, 0), tensor("t", 1ull << 33, 1ull << 31, 24, 0), data(64); }
 static void dims_wrap_to_32(void) { header(3, 1, 0), tensor("t", (1ull << 63) + 16, 2, 24, 0), data(64); }
+static void dims_negative(void) { header(3, 1, 0), tensor("t", 1ull << 63, 1, 24, 0), data(64); }
 static void bytes_wrap(void) { header(3, 1, 0), tensor("t", 1ull << 31, 1ull << 31, 28, 0), data(64); }
 static void row_not_blocks(void) { header(3, 1, 0), tensor("t", 33, 32, 2, 0), data(640); }
 static void type_unknown(void) { header(3, 1, 0), tensor("t", 32, 1, 1000, 0), data(64); }
@@ -438,6 +443,7 @@ static const struct {
     ROW(key_empty, ERR_FORMAT, "the name of metadata entry 1 (byte 24) has 0 bytes instead of 1 to 65535"),
     ROW(key_too_long, ERR_FORMAT, "has 65536 bytes instead of 1 to 65535"),
     ROW(key_control, ERR_FORMAT, "is not printable ASCII"),
+    ROW(key_delete, ERR_FORMAT, "is not printable ASCII"),
     ROW(key_utf8, ERR_FORMAT, "is not printable ASCII"),
     ROW(key_twice, ERR_FORMAT, "key 'a.b' occurs twice"),
     ROW(kind_unknown, ERR_FORMAT, "key 'k' has unknown value type 13"),
@@ -461,6 +467,7 @@ static const struct {
     ROW(dim_zero, ERR_FORMAT, "tensor 't' has a dimension of 0"),
     ROW(dims_wrap, ERR_FORMAT, "tensor 't' has too many elements to count"),
     ROW(dims_wrap_to_32, ERR_FORMAT, "tensor 't' has too many elements to count"),
+    ROW(dims_negative, ERR_FORMAT, "tensor 't' has too many elements to count"),
     ROW(bytes_wrap, ERR_FORMAT, "tensor 't' has too many bytes to count"),
     ROW(row_not_blocks, ERR_FORMAT, "tensor 't' has rows of 33 elements, not a multiple of Q4_0's 32"),
     ROW(type_unknown, ERR_UNSUPPORTED, "tensor 't' has unknown type 1000"),
