@@ -1,0 +1,116 @@
+// The vocabulary for AVX2 with FMA and F16C: each vector is two registers; words as in isa_scalar.h.
+//
+// Dots are summed in 16-bit halves by vpmaddubsw and folded into 32 bits before they could overflow. Quants of 8 bits
+// would saturate it, so they are made signed again and their sign moved to the activation: |w| * (sign(w) * x).
+#pragma once
+
+#include <immintrin.h>
+#include <stdint.h>
+
+#define VERB static inline __attribute__((always_inline))
+
+enum { TILE_ROWS = 4, TILE_PANELS = 1, VD_ZERO8 = 0 };
+
+typedef struct vf {
+    __m256 a, b;
+} vf;
+typedef struct vi {
+    __m256i a, b;
+} vi;
+typedef vi vq;
+typedef struct vd {
+    vi whole, half; // int32, int16
+} vd;
+typedef uint16_t u16x16 __attribute__((vector_size(32)));
+
+VERB vf vf_load(const float *p) { return (vf){_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
+VERB void vf_store(float *p, vf x) {
+    _mm256_storeu_ps(p, x.a);
+    _mm256_storeu_ps(p + 8, x.b);
+}
+VERB vf vf_set1(float x) { return (vf){_mm256_set1_ps(x), _mm256_set1_ps(x)}; }
+VERB vf vf_zero(void) { return (vf){_mm256_setzero_ps(), _mm256_setzero_ps()}; }
+VERB vf vf_mul(vf x, vf y) { return (vf){_mm256_mul_ps(x.a, y.a), _mm256_mul_ps(x.b, y.b)}; }
+VERB vf vf_fma(vf x, vf y, vf z) { return (vf){_mm256_fmadd_ps(x.a, y.a, z.a), _mm256_fmadd_ps(x.b, y.b, z.b)}; }
+VERB vf vf_fnma(vf x, vf y, vf z) { return (vf){_mm256_fnmadd_ps(x.a, y.a, z.a), _mm256_fnmadd_ps(x.b, y.b, z.b)}; }
+VERB vf vf_load_f16(const void *p) {
+    const __m128i *h = p;
+    return (vf){_mm256_cvtph_ps(_mm_loadu_si128(h)), _mm256_cvtph_ps(_mm_loadu_si128(h + 1))};
+}
+VERB vf vf_load_bf16(const void *p) {
+    const __m128i *h = p;
+    __m256i a = _mm256_cvtepu16_epi32(_mm_loadu_si128(h)), b = _mm256_cvtepu16_epi32(_mm_loadu_si128(h + 1));
+    return (vf){_mm256_castsi256_ps(_mm256_slli_epi32(a, 16)), _mm256_castsi256_ps(_mm256_slli_epi32(b, 16))};
+}
+
+VERB vi vi_load(const void *p) {
+    const __m256i *v = p;
+    return (vi){_mm256_loadu_si256(v), _mm256_loadu_si256(v + 1)};
+}
+VERB vi vi_load_s8(const void *p) {
+    __m128i bytes = _mm_loadu_si128(p);
+    return (vi){_mm256_cvtepi8_epi32(bytes), _mm256_cvtepi8_epi32(_mm_srli_si128(bytes, 8))};
+}
+VERB void vi_store_s8(int8_t *p, vi x) {
+    __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32(x.a, x.b), 0xd8);
+    __m128i bytes = _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
+    _mm_storeu_si128((__m128i *)p, bytes);
+}
+VERB vi vi_set1(int32_t x) { return (vi){_mm256_set1_epi32(x), _mm256_set1_epi32(x)}; }
+VERB vi vi_zero(void) { return (vi){_mm256_setzero_si256(), _mm256_setzero_si256()}; }
+VERB vi vi_add(vi x, vi y) { return (vi){_mm256_add_epi32(x.a, y.a), _mm256_add_epi32(x.b, y.b)}; }
+VERB vi vi_sub(vi x, vi y) { return (vi){_mm256_sub_epi32(x.a, y.a), _mm256_sub_epi32(x.b, y.b)}; }
+VERB vi vi_mul(vi x, vi y) { return (vi){_mm256_mullo_epi32(x.a, y.a), _mm256_mullo_epi32(x.b, y.b)}; }
+VERB vi vi_and(vi x, vi y) { return (vi){_mm256_and_si256(x.a, y.a), _mm256_and_si256(x.b, y.b)}; }
+VERB vi vi_max(vi x, vi y) { return (vi){_mm256_max_epi32(x.a, y.a), _mm256_max_epi32(x.b, y.b)}; }
+VERB vi vi_srl4(vi x) { return (vi){_mm256_srli_epi32(x.a, 4), _mm256_srli_epi32(x.b, 4)}; }
+VERB int32_t vi_hmax(vi x) {
+    __m256i m8 = _mm256_max_epi32(x.a, x.b);
+    __m128i m = _mm_max_epi32(_mm256_castsi256_si128(m8), _mm256_extracti128_si256(m8, 1));
+    m = _mm_max_epi32(m, _mm_shuffle_epi32(m, 0x4e));
+    return _mm_cvtsi128_si32(_mm_max_epi32(m, _mm_shuffle_epi32(m, 0xb1)));
+}
+VERB int32_t vi_hsum(vi x) {
+    __m256i s8 = _mm256_add_epi32(x.a, x.b);
+    __m128i s = _mm_add_epi32(_mm256_castsi256_si128(s8), _mm256_extracti128_si256(s8, 1));
+    s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0x4e));
+    return _mm_cvtsi128_si32(_mm_add_epi32(s, _mm_shuffle_epi32(s, 0xb1)));
+}
+VERB vf vi_to_vf(vi x) { return (vf){_mm256_cvtepi32_ps(x.a), _mm256_cvtepi32_ps(x.b)}; }
+VERB vi vf_to_vi(vf x) { return (vi){_mm256_cvtps_epi32(x.a), _mm256_cvtps_epi32(x.b)}; }
+VERB vi vi_pair(vi x, vi y) {
+    return (vi){_mm256_blend_epi16(x.a, _mm256_slli_epi32(y.a, 16), 0xaa),
+                _mm256_blend_epi16(x.b, _mm256_slli_epi32(y.b, 16), 0xaa)};
+}
+VERB vi vi_dot_s16(vi acc, vi x, vi y) {
+    return vi_add(acc, (vi){_mm256_madd_epi16(x.a, y.a), _mm256_madd_epi16(x.b, y.b)});
+}
+
+VERB vq vq_load(const void *p) { return vi_load(p); }
+VERB vq vq_or(vq x, vq y) { return (vq){_mm256_or_si256(x.a, y.a), _mm256_or_si256(x.b, y.b)}; }
+VERB vq vq_field(vq x, int from, int bits, int to) {
+    if (bits == 8) return x;
+    u16x16 a = (u16x16)x.a, b = (u16x16)x.b;
+    a = from > to ? a >> (uint16_t)(from - to) : a << (uint16_t)(to - from);
+    b = from > to ? b >> (uint16_t)(from - to) : b << (uint16_t)(to - from);
+    __m256i mask = _mm256_set1_epi8((char)(((1 << bits) - 1) << to));
+    return (vq){_mm256_and_si256((__m256i)a, mask), _mm256_and_si256((__m256i)b, mask)};
+}
+
+VERB vd vd_begin(int32_t x) { return (vd){vi_set1(x), vi_zero()}; }
+VERB int vd_room(int bits) { return bits == 8 ? 1 : 32767 / (2 * 127 * ((1 << bits) - 1)); }
+VERB __m256i dot_unsigned(__m256i w, __m256i x) { return _mm256_maddubs_epi16(w, x); }
+VERB __m256i dot_signed(__m256i w, __m256i x) {
+    w = _mm256_xor_si256(w, _mm256_set1_epi8(-128));
+    return _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w));
+}
+VERB vd vd_dot(vd acc, vq w, int32_t x4, int bits) {
+    __m256i x = _mm256_set1_epi32(x4);
+    __m256i a = bits == 8 ? dot_signed(w.a, x) : dot_unsigned(w.a, x);
+    __m256i b = bits == 8 ? dot_signed(w.b, x) : dot_unsigned(w.b, x);
+    acc.half = (vi){_mm256_add_epi16(acc.half.a, a), _mm256_add_epi16(acc.half.b, b)};
+    return acc;
+}
+VERB vd vd_fold(vd acc) { return (vd){vi_dot_s16(acc.whole, acc.half, vi_set1(0x10001)), vi_zero()}; }
+VERB vi vd_end(vd acc) { return acc.whole; }
+VERB void prefetch(const void *p) { _mm_prefetch(p, _MM_HINT_T0); }

@@ -1,0 +1,347 @@
+// The canonical matmul: every instruction set, batch and split gives the same bits, and they are the right ones.
+#include "gguf/gguf.h"
+#include "kernel/format.h"
+#include "kernel/matmul.h"
+
+#include <float.h>
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <xmmintrin.h>
+
+#include <cmocka.h>
+
+static const uint32_t types[] = {
+#define X(name, ...) GGUF_##name,
+    FORMATS(X)
+#undef X
+};
+enum { N_TYPES = sizeof types / sizeof *types };
+
+// The tables this processor can run; [0] is the scalar one.
+static const matmul_table *tables[3] = {&matmul_scalar};
+static int n_tables = 1;
+
+static uint64_t seed = 1;
+
+static uint32_t random_bits(void) {
+    seed = seed * 6364136223846793005u + 1442695040888963407u;
+    return (uint32_t)(seed >> 32);
+}
+
+static float random_normal(void) { // near enough
+    float sum = 0;
+    for (int i = 0; i < 6; ++i) sum += (float)random_bits() * 0x1p-32f;
+    return (sum - 3) * 1.414f;
+}
+
+static void *take(size_t n_bytes) {
+    void *p = aligned_alloc(64, (n_bytes + 63) & ~(size_t)63);
+    assert_non_null(p);
+    return p;
+}
+
+static void put_half(uint8_t *p, float x) {
+    uint16_t h = f32_to_f16(x);
+    memcpy(p, &h, 2);
+}
+
+// A matrix as in a file: random quants, scales of the usual size.
+static uint8_t *random_matrix(uint32_t type, uint32_t rows, uint32_t cols) {
+    format f = *format_find(type);
+    size_t n_blocks = (size_t)rows * cols / (size_t)format_block(f), n_bytes = n_blocks * format_block_bytes(type);
+    uint8_t *src = take(n_bytes);
+    for (size_t i = 0; i < n_bytes; ++i) src[i] = (uint8_t)random_bits();
+    for (size_t i = 0; i < n_blocks; ++i) {
+        uint8_t *block = src + i * format_block_bytes(type);
+        float x = 0.02f * random_normal();
+        if (type == GGUF_F32) memcpy(block, &x, 4);
+        if (type == GGUF_F16) put_half(block, x);
+        if (type == GGUF_BF16) memcpy(block, (char *)&x + 2, 2);
+        if (f.group == ACT_F32) continue;
+        put_half(block + f.d_at, x / (f.sub ? 300 : 8));
+        if (f.min) put_half(block + f.m_at, 0.02f * random_normal() / (f.sub ? 32 : 1));
+    }
+    return src;
+}
+
+static weight pack(uint32_t type, uint32_t rows, uint32_t cols, const uint8_t *src) {
+    weight w = weight_shape(type, rows, cols);
+    w.data = take(weight_bytes(&w));
+    weight_pack(&w, src, 0, w.n_panels);
+    return w;
+}
+
+static weight random_weight(uint32_t type, uint32_t rows, uint32_t cols) {
+    uint8_t *src = random_matrix(type, rows, cols);
+    weight w = pack(type, rows, cols, src);
+    free(src);
+    return w;
+}
+
+static float *random_rows(uint32_t m, uint32_t k) {
+    float *x = take((size_t)m * k * 4);
+    for (size_t i = 0; i < (size_t)m * k; ++i) x[i] = random_normal() * (random_bits() % 400 ? 1 : 30);
+    return x;
+}
+
+typedef struct batch {
+    acts a;
+    void *memory;
+} batch;
+
+static batch quantised(const matmul_table *t, act_group group, uint32_t m, uint32_t k, const float *x) {
+    batch b = {.memory = take(acts_bytes(group, m, k) + 64)};
+    b.a = acts_init(group, m, k, b.memory);
+    b.a.f = x;
+    b.a.f_stride = k;
+    for (uint32_t r = 0; group != ACT_F32 && r < m; ++r) t->quantise(&b.a, r, x + (size_t)r * k);
+    return b;
+}
+
+// The whole product, [m][16 * n_panels].
+static float *product(const matmul_table *t, const weight *w, const float *x, uint32_t m) {
+    batch b = quantised(t, w->group, m, w->cols, x);
+    float *out = take((size_t)m * w->n_panels * 64);
+    t->matmul(w, &b.a, 0, m, 0, w->n_panels, out, w->n_panels * 16);
+    free(b.memory);
+    return out;
+}
+
+static const char *name_of(uint32_t type) {
+    static const char *const names[] = {
+#define X(name, ...) [GGUF_##name] = #name,
+        FORMATS(X)
+#undef X
+    };
+    return names[type];
+}
+
+static void assert_same(const float *a, const float *b, size_t n, uint32_t type, const char *what) {
+    for (size_t i = 0; i < n; ++i)
+        if (memcmp(a + i, b + i, 4)) fail_msg("%s: %s: [%zu] %a != %a", name_of(type), what, i, a[i], b[i]);
+}
+
+static void test_instruction_sets_agree(void **state) {
+    (void)state;
+    static const uint32_t cols_of[][5] = {[ACT_F32] = {1, 7, 576, 1536, 2048},
+                                          [ACT_C32] = {32, 96, 576, 1536, 2048},
+                                          [ACT_C256] = {256, 768, 1280, 1536, 2048}};
+    static const uint32_t row_counts[] = {1, 2, 3, 5, 13};
+    for (int i = 0; i < N_TYPES; ++i)
+        for (int j = 0; j < 5; ++j) {
+            weight w = random_weight(types[i], j % 2 ? 37 : 64, cols_of[format_find(types[i])->group][j]);
+            uint32_t m = row_counts[(i + j) % 5];
+            float *x = random_rows(m, w.cols), *reference = product(tables[0], &w, x, m);
+            for (int t = 1; t < n_tables; ++t) {
+                float *out = product(tables[t], &w, x, m);
+                assert_same(out, reference, (size_t)m * w.n_panels * 16, w.type, t == 1 ? "avx2" : "avx512");
+                free(out);
+            }
+            for (uint32_t r = 0; r < m; ++r)
+                for (uint32_t n = w.rows; n < 16 * w.n_panels; ++n)
+                    assert_true(reference[r * 16 * w.n_panels + n] == 0);
+            free(x), free(reference), free(w.data);
+        }
+}
+
+// Rows of a batch of 512 alone, in small batches and in parts; panels in two calls as two threads would.
+static void test_batch_and_split_do_not_matter(void **state) {
+    (void)state;
+    enum { M = 512, PANELS = 5, STRIDE = PANELS * 16 };
+    static const uint32_t parts[] = {1, 2, 3, 4, 5, 6, 7, 8, 11, 16, 23, 32, 64};
+    for (int t = n_tables - 1; t >= (n_tables > 1); --t)
+        for (int i = 0; i < N_TYPES; ++i) {
+            weight w = random_weight(types[i], 16 * PANELS, format_find(types[i])->group == ACT_C32 ? 96 : 256);
+            float *x = random_rows(M, w.cols), *whole = product(tables[t], &w, x, M), *out = take(M * STRIDE * 4);
+            for (size_t p = 0, row = 0; p < sizeof parts / sizeof *parts; row += parts[p++]) {
+                float *part = product(tables[t], &w, x + row * w.cols, parts[p]);
+                assert_same(part, whole + row * STRIDE, parts[p] * STRIDE, w.type, "small batch");
+                free(part);
+            }
+            batch b = quantised(tables[t], w.group, M, w.cols, x);
+            memset(out, 0xff, M * STRIDE * 4);
+            tables[t]->matmul(&w, &b.a, 100, 17, 3, 2, out, STRIDE);
+            tables[t]->matmul(&w, &b.a, 100, 17, 0, 3, out, STRIDE);
+            assert_same(out + 100 * STRIDE, whole + 100 * STRIDE, 17 * STRIDE, w.type, "split");
+            for (int n = 0; n < STRIDE; ++n) assert_true(isnan(out[99 * STRIDE + n]) && isnan(out[117 * STRIDE + n]));
+            free(x), free(whole), free(out), free(b.memory), free(w.data);
+        }
+}
+
+// Activation k of row r as the kernels see it.
+static double activation(const acts *a, uint32_t r, uint32_t k) {
+    if (a->group == ACT_F32) return a->f[r * a->f_stride + k];
+    uint32_t group = a->group == ACT_C32 ? 32 : 256;
+    return (double)a->q[(size_t)r * a->k + k] * a->scale[r * (a->k / group) + k / group];
+}
+
+static void test_equals_dot_in_double(void **state) {
+    (void)state;
+    enum { ROWS = 35, M = 3, COLS = 1536 };
+    for (int i = 0; i < N_TYPES; ++i) {
+        uint8_t *src = random_matrix(types[i], ROWS, COLS);
+        weight w = pack(types[i], ROWS, COLS, src);
+        float *x = random_rows(M, COLS), *out = product(tables[n_tables - 1], &w, x, M), *row = take(COLS * 4);
+        batch b = quantised(tables[0], w.group, M, COLS, x);
+        size_t row_bytes = COLS / (size_t)format_block(*format_find(w.type)) * format_block_bytes(w.type);
+        for (uint32_t n = 0; n < ROWS; ++n) {
+            weight_decode(w.type, src + n * row_bytes, COLS, row);
+            for (uint32_t r = 0; r < M; ++r) {
+                double sum = 0, magnitude = 0, error = 0;
+                for (uint32_t k = 0; k < COLS; ++k) {
+                    double product = row[k] * activation(&b.a, r, k);
+                    sum += product;
+                    magnitude += fabs(product);
+                    error += fabs(row[k]) * fabs(activation(&b.a, r, k) - x[r * COLS + k]);
+                }
+                assert_true(fabs(sum - out[r * w.n_panels * 16 + n]) <= 2e-6 * magnitude);
+                assert_true(error <= 0.1 * magnitude);
+            }
+        }
+        free(src), free(x), free(out), free(row), free(b.memory), free(w.data);
+    }
+}
+
+static void test_quantise_agrees(void **state) {
+    (void)state;
+    enum { M = 12, K = 2048 };
+    float *x = random_rows(M, K);
+    for (int k = 0; k < K; ++k) {
+        x[1 * K + k] = k % 7 ? 0 : -0.0f;
+        x[2 * K + k] *= FLT_MIN; // denormals, and values whose reciprocal overflows
+        x[3 * K + k] *= 40 * FLT_MIN;
+        x[4 * K + k] *= FLT_MAX / 200;
+        x[5 * K + k] = (float)(k % 255 - 127) + 0.5f; // ties
+    }
+    x[6 * K + 40] = INFINITY;
+    x[7 * K + 2047] = NAN;
+    x[8 * K + 300] = -INFINITY;
+    x[9 * K + 5] = -NAN;
+    for (act_group group = ACT_C32; group <= ACT_C256; ++group) {
+        size_t n_bytes = acts_bytes(group, M, K);
+        batch reference = quantised(tables[0], group, M, K, x);
+        for (int t = 1; t < n_tables; ++t) {
+            batch b = quantised(tables[t], group, M, K, x);
+            assert_memory_equal(b.memory, reference.memory, n_bytes);
+            free(b.memory);
+        }
+        free(reference.memory);
+    }
+    free(x);
+}
+
+static void test_quantise_means_what_it_says(void **state) {
+    (void)state;
+    for (act_group group = ACT_C32; group <= ACT_C256; ++group) {
+        uint32_t n = group == ACT_C32 ? 32 : 256, k = 6 * n;
+        float *x = random_rows(1, k);
+        for (uint32_t i = 0; i < n; ++i) {
+            x[1 * n + i] = 0;
+            x[2 * n + i] = 100 * FLT_MIN; // its scale would be denormal
+            x[3 * n + i] = 127 * FLT_MIN;
+        }
+        x[4 * n + 3] = NAN;
+        batch b = quantised(tables[0], group, 1, k, x);
+        uint32_t scale_bits;
+        memcpy(&scale_bits, &b.a.scale[4], 4);
+        assert_int_equal(scale_bits, 0x7fc00000);
+        assert_true(b.a.scale[1] == 0 && b.a.scale[2] == 0 && b.a.scale[3] == FLT_MIN);
+        for (uint32_t i = 0; i < k; ++i) {
+            uint32_t g = i / n;
+            if (g == 1 || g == 2 || g == 4) assert_int_equal(b.a.q[i], 0);
+            if (g == 3) assert_int_equal(b.a.q[i], 127);
+            if (g == 0 || g == 5) assert_true(fabsf((float)b.a.q[i] * b.a.scale[g] - x[i]) <= 0.501f * b.a.scale[g]);
+        }
+        for (uint32_t i = 0, sum = 0; i < k; ++i) {
+            uint32_t span = group == ACT_C32 ? 32 : 16;
+            sum += (uint32_t)b.a.q[i];
+            if ((i + 1) % span) continue;
+            assert_int_equal(group == ACT_C32 ? b.a.sum[i / 32] : b.a.sum16[i / 16], (int)sum);
+            if (group == ACT_C32 && i / n != 4) assert_true(b.a.ssum[i / 32] == b.a.scale[i / 32] * (float)(int)sum);
+            if (group == ACT_C32 && i / n == 4) assert_true(isnan(b.a.ssum[i / 32]));
+            sum = 0;
+        }
+        free(x), free(b.memory);
+    }
+}
+
+// The extremes of every integer: saturation anywhere would show. Scales are 1, so that the sums are exact.
+static void test_extreme_quants(void **state) {
+    (void)state;
+    enum { COLS = 512, ROWS = 32, M = 6 };
+    for (int i = 0; i < N_TYPES; ++i) {
+        format f = *format_find(types[i]);
+        if (f.group == ACT_F32) continue;
+        for (int pattern = 0; pattern < 3; ++pattern) {
+            size_t n_blocks = ROWS * COLS / (size_t)format_block(f), block_bytes = format_block_bytes(f.type);
+            uint8_t *src = take(n_blocks * block_bytes);
+            memset(src, pattern == 0 ? 0xff : pattern == 1 ? 0 : 0x80, n_blocks * block_bytes);
+            for (size_t b = 0; b < n_blocks; ++b) {
+                put_half(src + b * block_bytes + f.d_at, 1);
+                if (f.min) put_half(src + b * block_bytes + f.m_at, 1);
+            }
+            weight w = pack(f.type, ROWS, COLS, src);
+            float *x = take(M * COLS * 4);
+            for (int k = 0; k < M * COLS; ++k)
+                x[k] = k / COLS % 3 == 0 ? 1.0f : k / COLS % 3 == 1 ? -1.0f : k % 2 ? 1 : -1;
+            float *reference = product(tables[0], &w, x, M);
+            for (int t = 1; t < n_tables; ++t) {
+                float *out = product(tables[t], &w, x, M);
+                assert_same(out, reference, M * ROWS, f.type, "extremes");
+                free(out);
+            }
+            free(src), free(w.data), free(x), free(reference);
+        }
+    }
+}
+
+static void test_nan_stays_in_its_row(void **state) {
+    (void)state;
+    enum { M = 7, COLS = 512, ROWS = 48 };
+    for (int i = 0; i < N_TYPES; ++i)
+        for (int t = 0; t < n_tables; ++t) {
+            weight w = random_weight(types[i], ROWS, COLS);
+            float *x = random_rows(M, COLS), *clean = product(tables[t], &w, x, M);
+            x[2 * COLS + 300] = t ? NAN : INFINITY;
+            float *out = product(tables[t], &w, x, M);
+            for (int n = 0; n < ROWS; ++n) assert_false(isfinite(out[2 * ROWS + n]));
+            assert_same(out, clean, 2 * ROWS, w.type, "rows before");
+            assert_same(out + 3 * ROWS, clean + 3 * ROWS, 4 * ROWS, w.type, "rows after");
+            free(x), free(clean), free(out), free(w.data);
+        }
+}
+
+// Every half and every bfloat times one: the conversions of the vector units are those of the reference.
+static void test_all_halves(void **state) {
+    (void)state;
+    for (int i = 0; i < 2; ++i) {
+        uint32_t type = i ? GGUF_BF16 : GGUF_F16;
+        uint16_t *src = take(65536 * 2);
+        for (uint32_t h = 0; h < 65536; ++h) src[h] = (uint16_t)h;
+        weight w = pack(type, 65536, 1, (const uint8_t *)src);
+        float one = 1, *reference = product(tables[0], &w, &one, 1);
+        for (int t = 1; t < n_tables; ++t) {
+            float *out = product(tables[t], &w, &one, 1);
+            assert_same(out, reference, 65536, type, "halves");
+            free(out);
+        }
+        free(src), free(w.data), free(reference);
+    }
+}
+
+int main(void) {
+    _mm_setcsr(_mm_getcsr() | 0x8040); // FTZ and DAZ, as in every worker
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) tables[n_tables++] = &matmul_avx2;
+    if (__builtin_cpu_supports("avx512vnni")) tables[n_tables++] = &matmul_avx512;
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_instruction_sets_agree),      cmocka_unit_test(test_batch_and_split_do_not_matter),
+        cmocka_unit_test(test_equals_dot_in_double),        cmocka_unit_test(test_quantise_agrees),
+        cmocka_unit_test(test_quantise_means_what_it_says), cmocka_unit_test(test_extreme_quants),
+        cmocka_unit_test(test_nan_stays_in_its_row),        cmocka_unit_test(test_all_halves),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
