@@ -1,6 +1,7 @@
 // rocmforge bench: how fast this machine runs a model: load, prefill, decode, memory.
 #include "base/clock.h"
 #include "cli/cli.h"
+#include "cli/number.h"
 #include "cli/runner.h"
 
 #include <argp.h>
@@ -87,7 +88,7 @@ static void feed(runner *r, const int32_t *tokens, uint32_t n) {
     }
 }
 
-static double seconds_since(int64_t start_us) { return (double)(clock_now_us() - start_us) / 1e6; }
+static double seconds_since(int64_t start_us) { return (double)(clock_machine_us() - start_us) / 1e6; }
 
 static int by_value(const void *a, const void *b) {
     double x = *(const double *)a, y = *(const double *)b;
@@ -108,11 +109,11 @@ static figures measure(const args *a, runner *r) {
     int32_t *t = some_tokens(r, r->n_ctx);
     feed(r, t, a->n_prefill); // warm: caches, page tables, clocks
     for (uint32_t round = 0; round < a->n_rounds; round++) {
-        int64_t start = clock_now_us();
+        int64_t start = clock_machine_us();
         feed(r, t, a->n_prefill);
         prefill[round] = a->n_prefill / seconds_since(start);
         feed(r, t, a->n_depth);
-        start = clock_now_us();
+        start = clock_machine_us();
         for (uint32_t i = 0; i < a->n_decode; i++) runner_step(r, t + a->n_depth + i, 1, a->n_depth + i, 1);
         decode[round] = a->n_decode / seconds_since(start);
     }
@@ -156,8 +157,8 @@ int cmd_bench(int argc, char **argv) {
     a.runner.n_ctx = a.n_prefill > decoded ? a.n_prefill : decoded;
     err e = {0};
     runner r = {0};
-    if (!runner_open(&r, &a.runner, &e)) return cli_error("%s", e.text), EXIT_FAILURE;
+    if (!runner_open(&r, &a.runner, &e)) return cli_fail(e.code, e.text);
     report(&a, &r, measure(&a, &r));
     runner_close(&r);
-    return EXIT_SUCCESS;
+    return CLI_OK;
 }

@@ -11,6 +11,8 @@ typedef struct command {
 
 static const command commands[] = {
     {"inspect", "Show what a model file holds", cmd_inspect},
+    {"perplexity", "Measure how well a model predicts a text", cmd_perplexity},
+    {"bench", "Measure how fast a model runs on this machine", cmd_bench},
 };
 enum { N_COMMANDS = sizeof commands / sizeof *commands, MAX_NAME = 32 };
 

@@ -1,5 +1,6 @@
 // rocmforge perplexity: how well a model predicts a text. Also the window through which tests look at raw logits.
 #include "cli/cli.h"
+#include "cli/number.h"
 #include "cli/progress.h"
 #include "cli/runner.h"
 #include "cli/text_input.h"
@@ -174,6 +175,5 @@ int cmd_perplexity(int argc, char **argv) {
     bool ok = text_input_read(&a.input, &e) && runner_open(&r, &a.runner, &e) && measure(&a, &r, &e);
     runner_close(&r);
     text_input_free(&a.input);
-    if (!ok) cli_error("%s", e.text);
-    return ok ? EXIT_SUCCESS : EXIT_FAILURE;
+    return ok ? CLI_OK : cli_fail(e.code, e.text);
 }

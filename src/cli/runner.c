@@ -26,10 +26,10 @@ bool runner_open(runner *r, const runner_options *o, err *e) {
     model_options mo = {.progress = progress_show, .progress_arg = &bar};
     if (o->isa && !(mo.force_isa = isa_parse(o->isa, &mo.isa)))
         return fail(e, ERR_USAGE, "--isa '%s' is not one of scalar, avx2, avx512", o->isa);
-    int64_t start_us = clock_now_us();
+    int64_t start_us = clock_machine_us();
     r->threads = pool_new(o->n_threads, e);
     r->model = r->threads ? model_open(o->model_path, &mo, r->threads, e) : NULL;
-    r->load_us = clock_now_us() - start_us;
+    r->load_us = clock_machine_us() - start_us;
     progress_end(&bar);
     if (r->model && allocate(r, e)) return true;
     runner_close(r);

@@ -4,12 +4,16 @@
 // would saturate it, so they are made signed again and their sign moved to the activation: |w| * (sign(w) * x).
 #pragma once
 
+#include "kernel/exp_constants.h"
+
 #include <immintrin.h>
+#include <math.h>
 #include <stdint.h>
 
 #define VERB static inline __attribute__((always_inline))
 
 enum { TILE_ROWS = 4, TILE_PANELS = 1, VD_ZERO8 = 0 };
+enum { PRODUCT_QUERIES = 4, PRODUCT_SUMS = 6 }; // 12 of 16 registers
 
 typedef struct vf {
     __m256 a, b;
@@ -22,6 +26,16 @@ typedef struct vd {
     vi whole, half; // int32, int16
 } vd;
 typedef uint16_t u16x16 __attribute__((vector_size(32)));
+typedef struct vf_mask {
+    __m256i a, b;
+} vf_mask;
+
+VERB vf_mask vf_mask_first(uint32_t n) {
+    static const int32_t window[32] = {-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1};
+    const __m256i *from = (const __m256i *)(window + 16 - n);
+    return (vf_mask){_mm256_loadu_si256(from), _mm256_loadu_si256(from + 1)};
+}
+VERB __m256 blend(__m256 no, __m256 yes, __m256i mask) { return _mm256_blendv_ps(no, yes, _mm256_castsi256_ps(mask)); }
 
 VERB vf vf_load(const float *p) { return (vf){_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
 VERB void vf_store(float *p, vf x) {
@@ -30,9 +44,62 @@ VERB void vf_store(float *p, vf x) {
 }
 VERB vf vf_set1(float x) { return (vf){_mm256_set1_ps(x), _mm256_set1_ps(x)}; }
 VERB vf vf_zero(void) { return (vf){_mm256_setzero_ps(), _mm256_setzero_ps()}; }
+VERB vf vf_load_n(const float *p, uint32_t n, float fill) {
+    vf_mask m = vf_mask_first(n);
+    __m256 other = _mm256_set1_ps(fill);
+    return (vf){blend(other, _mm256_maskload_ps(p, m.a), m.a), blend(other, _mm256_maskload_ps(p + 8, m.b), m.b)};
+}
+VERB void vf_store_n(float *p, uint32_t n, vf x) {
+    vf_mask m = vf_mask_first(n);
+    _mm256_maskstore_ps(p, m.a, x.a);
+    _mm256_maskstore_ps(p + 8, m.b, x.b);
+}
+VERB vf vf_add(vf x, vf y) { return (vf){_mm256_add_ps(x.a, y.a), _mm256_add_ps(x.b, y.b)}; }
+VERB vf vf_sub(vf x, vf y) { return (vf){_mm256_sub_ps(x.a, y.a), _mm256_sub_ps(x.b, y.b)}; }
 VERB vf vf_mul(vf x, vf y) { return (vf){_mm256_mul_ps(x.a, y.a), _mm256_mul_ps(x.b, y.b)}; }
+VERB vf vf_div(vf x, vf y) { return (vf){_mm256_div_ps(x.a, y.a), _mm256_div_ps(x.b, y.b)}; }
+VERB vf vf_neg(vf x) {
+    return (vf){_mm256_xor_ps(x.a, _mm256_set1_ps(-0.0f)), _mm256_xor_ps(x.b, _mm256_set1_ps(-0.0f))};
+}
 VERB vf vf_fma(vf x, vf y, vf z) { return (vf){_mm256_fmadd_ps(x.a, y.a, z.a), _mm256_fmadd_ps(x.b, y.b, z.b)}; }
 VERB vf vf_fnma(vf x, vf y, vf z) { return (vf){_mm256_fnmadd_ps(x.a, y.a, z.a), _mm256_fnmadd_ps(x.b, y.b, z.b)}; }
+VERB vf vf_max(vf x, vf y) { return (vf){_mm256_max_ps(x.a, y.a), _mm256_max_ps(x.b, y.b)}; }
+VERB vf vf_where_le(vf x, vf y, vf yes, vf no) { // per lane x <= y ? yes : no; no if either is NaN
+    return (vf){_mm256_blendv_ps(no.a, yes.a, _mm256_cmp_ps(x.a, y.a, _CMP_LE_OQ)),
+                _mm256_blendv_ps(no.b, yes.b, _mm256_cmp_ps(x.b, y.b, _CMP_LE_OQ))};
+}
+VERB __m256 add_to_exponent(__m256 x, __m256 n) {
+    __m256i shifted = _mm256_slli_epi32(_mm256_castps_si256(n), 23);
+    return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(x), shifted));
+}
+VERB vf vf_scale2(vf x, vf n) { return (vf){add_to_exponent(x.a, n.a), add_to_exponent(x.b, n.b)}; } // by low bits of n
+VERB float vf_sum_tree(vf x) {
+    __m256 s8 = _mm256_add_ps(x.a, x.b);
+    __m128 s = _mm_add_ps(_mm256_castps256_ps128(s8), _mm256_extractf128_ps(s8, 1));
+    s = _mm_add_ps(s, _mm_movehl_ps(s, s));
+    return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
+}
+VERB float vf_max_tree(vf x) {
+    __m256 m8 = _mm256_max_ps(x.a, x.b);
+    __m128 m = _mm_max_ps(_mm256_castps256_ps128(m8), _mm256_extractf128_ps(m8, 1));
+    m = _mm_max_ps(m, _mm_movehl_ps(m, m));
+    return _mm_cvtss_f32(_mm_max_ss(m, _mm_movehdup_ps(m)));
+}
+VERB __m256 in_order(__m256 pairs) { // 64-bit quarters 0 2 1 3
+    return _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(pairs), 0xd8));
+}
+VERB vf vf_even(vf x, vf y) {
+    return (vf){in_order(_mm256_shuffle_ps(x.a, x.b, 0x88)), in_order(_mm256_shuffle_ps(y.a, y.b, 0x88))};
+}
+VERB vf vf_odd(vf x, vf y) {
+    return (vf){in_order(_mm256_shuffle_ps(x.a, x.b, 0xdd)), in_order(_mm256_shuffle_ps(y.a, y.b, 0xdd))};
+}
+VERB vf zip(__m256 x, __m256 y) {
+    __m256 low = _mm256_unpacklo_ps(x, y), high = _mm256_unpackhi_ps(x, y);
+    return (vf){_mm256_permute2f128_ps(low, high, 0x20), _mm256_permute2f128_ps(low, high, 0x31)};
+}
+VERB vf vf_zip_low(vf x, vf y) { return zip(x.a, y.a); }
+VERB vf vf_zip_high(vf x, vf y) { return zip(x.b, y.b); }
 VERB vf vf_load_f16(const void *p) {
     const __m128i *h = p;
     return (vf){_mm256_cvtph_ps(_mm_loadu_si128(h)), _mm256_cvtph_ps(_mm_loadu_si128(h + 1))};
@@ -42,6 +109,12 @@ VERB vf vf_load_bf16(const void *p) {
     __m256i a = _mm256_cvtepu16_epi32(_mm_loadu_si128(h)), b = _mm256_cvtepu16_epi32(_mm_loadu_si128(h + 1));
     return (vf){_mm256_castsi256_ps(_mm256_slli_epi32(a, 16)), _mm256_castsi256_ps(_mm256_slli_epi32(b, 16))};
 }
+VERB void vf_store_f16(void *p, vf x) {
+    __m128i *h = p;
+    _mm_storeu_si128(h, _mm256_cvtps_ph(x.a, _MM_FROUND_TO_NEAREST_INT));
+    _mm_storeu_si128(h + 1, _mm256_cvtps_ph(x.b, _MM_FROUND_TO_NEAREST_INT));
+}
+VERB void prefetch(const void *p) { _mm_prefetch(p, _MM_HINT_T0); }
 
 VERB vi vi_load(const void *p) {
     const __m256i *v = p;
@@ -108,9 +181,11 @@ VERB vd vd_dot(vd acc, vq w, int32_t x4, int bits) {
     __m256i x = _mm256_set1_epi32(x4);
     __m256i a = bits == 8 ? dot_signed(w.a, x) : dot_unsigned(w.a, x);
     __m256i b = bits == 8 ? dot_signed(w.b, x) : dot_unsigned(w.b, x);
-    acc.half = (vi){_mm256_add_epi16(acc.half.a, a), _mm256_add_epi16(acc.half.b, b)};
+    // It never saturates; but gcc gathers plain additions at the end of the loop and spills all that waits for them.
+    acc.half = (vi){_mm256_adds_epi16(acc.half.a, a), _mm256_adds_epi16(acc.half.b, b)};
     return acc;
 }
 VERB vd vd_fold(vd acc) { return (vd){vi_dot_s16(acc.whole, acc.half, vi_set1(0x10001)), vi_zero()}; }
 VERB vi vd_end(vd acc) { return acc.whole; }
-VERB void prefetch(const void *p) { _mm_prefetch(p, _MM_HINT_T0); }
+
+#include "kernel/exp.inc"

@@ -4,6 +4,9 @@
 // fmaf of libm is exact on every processor; lrintf rounds to nearest even.
 #pragma once
 
+#include "kernel/canon.h"
+#include "kernel/kernel.h"
+
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
@@ -13,10 +16,12 @@
 
 // Rows and panels of the largest tile; what vd_dot takes 8-bit quants to be relative to.
 enum { TILE_ROWS = 1, TILE_PANELS = 1, VD_ZERO8 = 128 };
+enum { PRODUCT_QUERIES = 4, PRODUCT_SUMS = 4 }; // attention.inc: accumulators worth keeping at once
 
 typedef struct vf {
     float v[16];
 } vf;
+
 typedef struct vi {
     int32_t v[16];
 } vi;
@@ -31,14 +36,38 @@ VERB vf vf_load(const float *p) {
     return r;
 }
 VERB void vf_store(float *p, vf a) { memcpy(p, &a, sizeof a); }
+VERB vf vf_load_n(const float *p, uint32_t n, float fill) { // lanes from n on: fill, their memory is not read
+    vf r;
+    EACH_LANE r.v[i] = (uint32_t)i < n ? p[i] : fill;
+    return r;
+}
+VERB void vf_store_n(float *p, uint32_t n, vf a) {
+    for (uint32_t i = 0; i < n; ++i) p[i] = a.v[i];
+}
 VERB vf vf_set1(float x) {
     vf r;
     EACH_LANE r.v[i] = x;
     return r;
 }
 VERB vf vf_zero(void) { return vf_set1(0); }
+VERB vf vf_add(vf a, vf b) {
+    EACH_LANE a.v[i] += b.v[i];
+    return a;
+}
+VERB vf vf_sub(vf a, vf b) {
+    EACH_LANE a.v[i] -= b.v[i];
+    return a;
+}
 VERB vf vf_mul(vf a, vf b) {
     EACH_LANE a.v[i] *= b.v[i];
+    return a;
+}
+VERB vf vf_div(vf a, vf b) {
+    EACH_LANE a.v[i] /= b.v[i];
+    return a;
+}
+VERB vf vf_neg(vf a) {
+    EACH_LANE a.v[i] = -a.v[i];
     return a;
 }
 VERB vf vf_fma(vf a, vf b, vf c) { // a*b + c
@@ -59,6 +88,40 @@ VERB vf vf_load_bf16(const void *p) {
     }
     return r;
 }
+VERB vf vf_max(vf a, vf b) { // b if either is NaN
+    EACH_LANE a.v[i] = a.v[i] > b.v[i] ? a.v[i] : b.v[i];
+    return a;
+}
+VERB float vf_sum_tree(vf a) {
+    for (int n = 8; n > 0; n /= 2)
+        for (int i = 0; i < n; ++i) a.v[i] += a.v[i + n];
+    return a.v[0];
+}
+VERB float vf_max_tree(vf a) { // lane i is max(lane i, lane i + n)
+    for (int n = 8; n > 0; n /= 2)
+        for (int i = 0; i < n; ++i) a.v[i] = a.v[i] > a.v[i + n] ? a.v[i] : a.v[i + n];
+    return a.v[0];
+}
+VERB vf vf_even(vf a, vf b) { // a0 a2 .. a14 b0 b2 .. b14
+    vf r;
+    EACH_LANE r.v[i] = i < 8 ? a.v[2 * i] : b.v[2 * i - 16];
+    return r;
+}
+VERB vf vf_odd(vf a, vf b) { // a1 a3 .. a15 b1 b3 .. b15
+    vf r;
+    EACH_LANE r.v[i] = i < 8 ? a.v[2 * i + 1] : b.v[2 * i - 15];
+    return r;
+}
+VERB vf vf_zip_low(vf a, vf b) { // a0 b0 .. a7 b7
+    vf r;
+    EACH_LANE r.v[i] = i % 2 ? b.v[i / 2] : a.v[i / 2];
+    return r;
+}
+VERB vf vf_zip_high(vf a, vf b) { // a8 b8 .. a15 b15
+    vf r;
+    EACH_LANE r.v[i] = i % 2 ? b.v[8 + i / 2] : a.v[8 + i / 2];
+    return r;
+}
 VERB vf vf_load_f16(const void *p) {
     vf r;
     for (int i = 0; i < 16; ++i) {
@@ -68,6 +131,17 @@ VERB vf vf_load_f16(const void *p) {
     }
     return r;
 }
+VERB void vf_store_f16(void *p, vf a) {
+    for (int i = 0; i < 16; ++i) {
+        uint16_t h = f32_to_f16(a.v[i]);
+        memcpy((char *)p + 2 * i, &h, 2);
+    }
+}
+VERB vf vf_exp(vf a) {
+    EACH_LANE a.v[i] = canon_exp(a.v[i]);
+    return a;
+}
+VERB void prefetch(const void *p) { (void)p; }
 
 VERB vi vi_load(const void *p) {
     vi r;
@@ -173,4 +247,3 @@ VERB vd vd_dot(vd acc, vq w, int32_t x, int bits) {
 }
 VERB vd vd_fold(vd acc) { return acc; }
 VERB vi vd_end(vd acc) { return acc; }
-VERB void prefetch(const void *p) { (void)p; }

@@ -1,7 +1,6 @@
 // The canonical matmul: every instruction set, batch and split gives the same bits, and they are the right ones.
 #include "gguf/gguf.h"
 #include "kernel/format.h"
-#include "kernel/matmul.h"
 
 #include <float.h>
 #include <math.h>
@@ -22,7 +21,7 @@ static const uint32_t types[] = {
 enum { N_TYPES = sizeof types / sizeof *types };
 
 // The tables this processor can run; [0] is the scalar one.
-static const matmul_table *tables[3] = {&matmul_scalar};
+static const kernels *tables[ISA_COUNT];
 static int n_tables = 1;
 
 static uint64_t seed = 1;
@@ -93,7 +92,7 @@ typedef struct batch {
     void *memory;
 } batch;
 
-static batch quantised(const matmul_table *t, act_group group, uint32_t m, uint32_t k, const float *x) {
+static batch quantised(const kernels *t, act_group group, uint32_t m, uint32_t k, const float *x) {
     batch b = {.memory = take(acts_bytes(group, m, k) + 64)};
     b.a = acts_init(group, m, k, b.memory);
     b.a.f = x;
@@ -103,7 +102,7 @@ static batch quantised(const matmul_table *t, act_group group, uint32_t m, uint3
 }
 
 // The whole product, [m][16 * n_panels].
-static float *product(const matmul_table *t, const weight *w, const float *x, uint32_t m) {
+static float *product(const kernels *t, const weight *w, const float *x, uint32_t m) {
     batch b = quantised(t, w->group, m, w->cols, x);
     float *out = take((size_t)m * w->n_panels * 64);
     t->matmul(w, &b.a, 0, m, 0, w->n_panels, out, w->n_panels * 16);
@@ -335,8 +334,9 @@ static void test_all_halves(void **state) {
 
 int main(void) {
     _mm_setcsr(_mm_getcsr() | 0x8040); // FTZ and DAZ, as in every worker
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) tables[n_tables++] = &matmul_avx2;
-    if (__builtin_cpu_supports("avx512vnni")) tables[n_tables++] = &matmul_avx512;
+    n_tables = 0;
+    for (isa i = ISA_SCALAR; i < ISA_COUNT; i++)
+        if (isa_available(i)) tables[n_tables++] = kernels_get(i);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_instruction_sets_agree),      cmocka_unit_test(test_batch_and_split_do_not_matter),
         cmocka_unit_test(test_equals_dot_in_double),        cmocka_unit_test(test_quantise_agrees),
