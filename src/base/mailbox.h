@@ -16,8 +16,8 @@ typedef struct mail_node {
 } mail_node;
 
 typedef struct mailbox {
-    _Alignas(64) _Atomic(mail_node *) last; // newest first
     _Alignas(64) atomic_uint bell;          // futex word: quiet, rung or asleep
+    _Alignas(64) _Atomic(mail_node *) last; // newest first
 } mailbox;
 
 // Zero is a valid empty mailbox. Whoever ends one takes what is left in it.
