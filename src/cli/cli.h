@@ -1,0 +1,31 @@
+// CLI: what every command shares. One file per command; its function gets argv[0] = "rocmforge COMMAND" for argp.
+//
+// A command prints its result to stdout and everything else to stderr, and returns one of the exit codes below.
+// Text that comes from a file or a model reaches a terminal only through cli_print_text.
+#pragma once
+
+#include "base/err.h"
+
+#include <jansson.h>
+#include <stdint.h>
+#include <stdio.h>
+
+enum { // exit codes, a documented interface
+    CLI_OK = 0,
+    CLI_FAILURE = 1,       // model, file or engine: one sentence on stderr says what
+    CLI_USAGE = 2,         // the command line is wrong
+    CLI_INTERRUPTED = 130, // ended by Ctrl+C (128 + SIGINT)
+};
+
+// The commands, one per file; their rows are in main.c.
+int cmd_inspect(int argc, char **argv);
+
+// Prints "rocmforge: sentence" to stderr and returns the exit code for it. Takes an err's or an rf_error's two fields.
+int cli_fail(int code, const char *sentence);
+
+// Writes any bytes so that they cannot steer a terminal: control characters, invisible direction marks, malformed UTF-8
+// and the backslash are escaped as in C. At most max_chars characters, then "..." (SIZE_MAX: all).
+void cli_print_text(FILE *f, const char *data, size_t n_bytes, size_t max_chars);
+
+// A JSON string of any bytes: each malformed UTF-8 sequence (maximal subpart) becomes U+FFFD. Never NULL.
+json_t *cli_json_text(const char *data, size_t n_bytes);
