@@ -11,6 +11,7 @@ typedef struct command {
 
 static const command commands[] = {
     {"inspect", "Show what a model file holds", cmd_inspect},
+    {"tokenize", "Show the tokens of a text", cmd_tokenize},
 };
 enum { N_COMMANDS = sizeof commands / sizeof *commands, MAX_NAME = 32 };
 
