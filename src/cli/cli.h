@@ -21,6 +21,7 @@ enum { // exit codes, a documented interface
 int cmd_bench(int argc, char **argv);
 int cmd_inspect(int argc, char **argv);
 int cmd_perplexity(int argc, char **argv);
+int cmd_tokenize(int argc, char **argv);
 
 // Prints "rocmforge: sentence" to stderr and returns the exit code for it. Takes an err's or an rf_error's two fields.
 int cli_fail(int code, const char *sentence);

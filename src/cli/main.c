@@ -13,6 +13,7 @@ static const command commands[] = {
     {"inspect", "Show what a model file holds", cmd_inspect},
     {"perplexity", "Measure how well a model predicts a text", cmd_perplexity},
     {"bench", "Measure how fast a model runs on this machine", cmd_bench},
+    {"tokenize", "Show the tokens of a text", cmd_tokenize},
 };
 enum { N_COMMANDS = sizeof commands / sizeof *commands, MAX_NAME = 32 };
 
