@@ -1,0 +1,262 @@
+// Implements engine.h. Read it from engine_run upwards.
+#include "engine/engine.h"
+
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct rf_engine {
+    engine_config config;
+    door *door;
+    schedule schedule;
+    kv kv;
+    sampler *sampler;
+    float *logits;  // [max_running][logits_stride]
+    step_seq *seqs; // [max_running]
+    pthread_t thread;
+    bool has_thread;
+};
+
+static size_t logits_bytes(const engine_config *c) { return c->max_running * c->logits_stride * sizeof(float); }
+
+engine *engine_new(const engine_config *c, err *e) {
+    engine *g = xcalloc(1, sizeof *g);
+    g->config = *c;
+    if (!g->config.clock) g->config.clock = &clock_machine;
+    check((uint64_t)c->n_pages * KV_PAGE_TOKENS >= c->info.n_ctx);
+    g->door = door_new(c->max_queue);
+    g->sampler = sampler_new(c->info.n_vocab);
+    g->seqs = xcalloc(c->max_running, sizeof *g->seqs);
+    schedule_init(&g->schedule, c->max_running, c->max_queue, c->step_tokens);
+    g->logits = large_alloc(logits_bytes(c), "the logits of a step", e);
+    if (g->logits && kv_init(&g->kv, c->n_pages, c->page_bytes, e)) return g;
+    engine_free(g);
+    return NULL;
+}
+
+void engine_free(engine *g) {
+    schedule_free(&g->schedule);
+    kv_free(&g->kv);
+    large_free(g->logits, logits_bytes(&g->config));
+    sampler_free(g->sampler);
+    free(g->seqs);
+    door_release(g->door);
+    if (g->config.forward.close) g->config.forward.close(g->config.forward.self);
+    free(g);
+}
+
+const engine_config *engine_get_config(const engine *g) { return &g->config; }
+const kv *engine_get_kv(const engine *g) { return &g->kv; }
+const schedule *engine_get_schedule(const engine *g) { return &g->schedule; }
+static int64_t now_us(const engine *g) { return clock_now_us(g->config.clock); }
+
+void engine_check(const engine *g) {
+    const schedule *d = &g->schedule;
+    kv_table **tables = xcalloc(d->n_running, sizeof(kv_table *));
+    for (uint32_t i = 0; i < d->n_running; i++) {
+        sequence_check(d->running[i]);
+        check(d->running[i]->running && (i == 0 || sequence_before(d->running[i - 1], d->running[i])));
+        tables[i] = &d->running[i]->kv;
+    }
+    for (uint32_t i = 0; i < d->n_waiting; i++) {
+        sequence_check(d->waiting[i]);
+        check(!d->waiting[i]->running && (i == 0 || sequence_before(d->waiting[i - 1], d->waiting[i])));
+    }
+    kv_check(&g->kv, tables, d->n_running);
+    free(tables);
+}
+
+// ---- the end of a sequence ---------------------------------------------------------------------------------------
+
+static rf_usage usage_of(const sequence *s, int64_t now) {
+    int64_t admitted = s->admitted_us >= 0 ? s->admitted_us : now;
+    int64_t first = s->first_token_us >= 0 ? s->first_token_us : now;
+    return (rf_usage){.prompt_tokens = s->n_prompt,
+                      .completion_tokens = s->n_tokens - s->n_prompt,
+                      .queued_us = admitted - s->submitted_us,
+                      .prefill_us = first - admitted,
+                      .decode_us = now - first};
+}
+
+// The only way out, for every cause. Pages are back before anybody can see the end.
+static void engine_retire(engine *g, sequence *s, rf_finish finish, const err *error) {
+    request *r = s->request;
+    if (s->admitted_us < 0) door_admit(g->door);
+    schedule_remove(&g->schedule, s, &g->kv);
+    rf_usage usage = usage_of(s, now_us(g));
+    size_t n_bytes;
+    const char *rest = text_stream_finish(s->text, &n_bytes);
+    request_deliver(r, rest, n_bytes, NULL, NULL);
+    request_publish(r, RF_DONE, finish, usage.completion_tokens);
+    request_end(r, finish, error, &usage);
+    sequence_free(s);
+    request_drop(r);
+}
+
+static rf_finish cause_to_end(const engine *g, const sequence *s, int64_t now) {
+    if (atomic_load(&s->request->cancelled)) return RF_FINISH_CANCELLED;
+    if (now >= s->deadline_us) return RF_FINISH_TIMEOUT;
+    return now >= atomic_load(&g->door->cancel_at_us) ? RF_FINISH_CANCELLED : RF_FINISH_NONE;
+}
+
+static void retire_ended(engine *g, sequence **set, const uint32_t *n) {
+    int64_t now = now_us(g);
+    for (uint32_t i = *n; i-- > 0;) {
+        rf_finish finish = cause_to_end(g, set[i], now);
+        if (finish) engine_retire(g, set[i], finish, NULL);
+    }
+}
+
+// ---- one step ----------------------------------------------------------------------------------------------------
+
+static void receive(engine *g, mail_node *mail) {
+    while (mail) {
+        sequence *s = mail_of(mail, sequence, mail);
+        mail = mail->next;
+        schedule_add(&g->schedule, s);
+    }
+}
+
+static void publish(sequence *s) {
+    request_publish(s->request, sequence_state(s), RF_FINISH_NONE, s->n_tokens - s->n_prompt);
+}
+
+static void plan(engine *g) {
+    schedule *d = &g->schedule;
+    schedule_plan(d, &g->kv);
+    for (uint32_t i = 0; i < d->n_running; i++) {
+        sequence *s = d->running[i];
+        publish(s);
+        if (s->admitted_us >= 0) continue;
+        s->admitted_us = now_us(g);
+        door_admit(g->door);
+    }
+    for (uint32_t i = 0; i < d->n_waiting; i++) publish(d->waiting[i]); // some may have been preempted
+}
+
+static bool wants_logits(const sequence *s) { return s->n_planned == sequence_pending(s); }
+
+static void run_forward(engine *g) {
+    const schedule *d = &g->schedule;
+    for (uint32_t i = 0; i < d->n_planned; i++) {
+        const sequence *s = d->planned[i];
+        g->seqs[i] = (step_seq){.tokens = s->tokens + s->kv.n_cached,
+                                .n_tokens = s->n_planned,
+                                .n_cached = s->kv.n_cached,
+                                .pages = s->kv.pages,
+                                .n_logits = wants_logits(s)};
+    }
+    step work = {.seqs = g->seqs, .n_seqs = d->n_planned, .kv = g->kv.memory, .logits = g->logits};
+    g->config.forward.run(g->config.forward.self, &work);
+}
+
+// The text of a token as the caller may see it now. Control tokens are part of the answer, but not of its text.
+static const char *stream(engine *g, sequence *s, int32_t token, size_t *n_bytes, bool *stopped) {
+    size_t n_token_bytes = 0;
+    const char *bytes = "";
+    if (vocab_kind(g->config.vocab, token) != TOKEN_CONTROL)
+        bytes = vocab_token_bytes(g->config.vocab, token, &n_token_bytes);
+    return text_stream_push(s->text, bytes, n_token_bytes, n_bytes, stopped);
+}
+
+// A row of logits becomes a token, an event, perhaps an end.
+static void extend(engine *g, sequence *s, const float *logits) {
+    int32_t token = sample_token(g->sampler, &s->sampling, logits, s->tokens, s->n_tokens);
+    if (token == SAMPLE_FAILED) {
+        err e = {0};
+        fail(&e, ERR_NUMERIC, "the model produced non-finite logits at position %u", s->n_tokens - 1);
+        return engine_retire(g, s, RF_FINISH_ERROR, &e);
+    }
+    if (s->first_token_us < 0) s->first_token_us = now_us(g);
+    if (vocab_is_eog(g->config.vocab, token) && !s->ignore_eos) return engine_retire(g, s, RF_FINISH_STOP, NULL);
+
+    size_t n_bytes;
+    bool stopped = false;
+    const char *text = stream(g, s, token, &n_bytes, &stopped);
+    rf_token_logprob logprobs[1 + SAMPLE_MAX_LOGPROBS];
+    if (s->logprobs) sample_logprobs(g->sampler, logits, token, s->n_logprobs, logprobs);
+    request_deliver(s->request, text, n_bytes, &token, logprobs);
+    kv_commit(&s->kv, s->n_planned);
+    s->n_planned = 0;
+    s->tokens[s->n_tokens++] = token;
+    publish(s);
+    if (stopped) return engine_retire(g, s, RF_FINISH_STOP, NULL);
+    if (s->n_tokens == s->limit) engine_retire(g, s, RF_FINISH_LENGTH, NULL);
+}
+
+bool engine_step(engine *g) {
+    schedule *d = &g->schedule;
+    receive(g, mailbox_take(&g->door->mail));
+    retire_ended(g, d->running, &d->n_running);
+    retire_ended(g, d->waiting, &d->n_waiting);
+    plan(g);
+    if (d->n_planned == 0) return false;
+    run_forward(g);
+    const float *logits = g->logits;
+    for (uint32_t i = 0; i < d->n_planned; i++) {
+        sequence *s = d->planned[i];
+        if (wants_logits(s)) {
+            extend(g, s, logits);
+            logits += g->config.logits_stride;
+        } else {
+            kv_commit(&s->kv, s->n_planned);
+            s->n_planned = 0;
+        }
+    }
+    return true;
+}
+
+// ---- life --------------------------------------------------------------------------------------------------------
+
+request *engine_submit(engine *g, const rf_params *p, const int32_t *prompt, uint32_t n_prompt, err *e) {
+    uint32_t n_ctx = g->config.info.n_ctx;
+    check(n_prompt >= 1 && n_prompt < n_ctx);
+    bool short_answer = p->max_tokens && p->max_tokens < n_ctx - n_prompt;
+    uint32_t limit = short_answer ? n_prompt + p->max_tokens : n_ctx;
+    request *r = request_new(g->door, n_prompt, p);
+    sequence *s = sequence_new(r, prompt, n_prompt, limit, p);
+    s->submitted_us = now_us(g);
+    // Saturates: a timeout of centuries is none.
+    if (p->timeout_ms && p->timeout_ms < (INT64_MAX - s->submitted_us) / 1000)
+        s->deadline_us = s->submitted_us + p->timeout_ms * 1000;
+    request_hold(r); // the engine's
+    if (door_enter(g->door, &s->mail, e)) return r;
+    sequence_free(s);
+    request_drop(r), request_drop(r);
+    return NULL;
+}
+
+void engine_shut(engine *g, int drain_ms) {
+    door_shut(g->door, now_us(g) + (drain_ms > 0 ? (int64_t)drain_ms * 1000 : 0));
+}
+
+void engine_run(engine *g) {
+    while (engine_step(g) || !door_is_final(g->door))
+        if (g->schedule.n_planned == 0) receive(g, mailbox_wait(&g->door->mail, -1));
+}
+
+static void *thread_main(void *arg) {
+    threads_set_float_mode();
+    engine_run(arg);
+    return NULL;
+}
+
+bool engine_start(engine *g, err *e) {
+    check(!g->has_thread);
+    // Signals belong to the program's own threads.
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int error = pthread_create(&g->thread, NULL, thread_main, g);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (error) return fail(e, ERR_IO, "cannot start the engine thread: %s", strerror(error));
+    return g->has_thread = true;
+}
+
+void engine_join(engine *g) {
+    if (g->has_thread)
+        pthread_join(g->thread, NULL);
+    else
+        engine_run(g);
+    g->has_thread = false;
+}

@@ -1,0 +1,58 @@
+// Engine: the loop that answers requests, and the only owner of what it takes: sequences, KV pages, sampler.
+//
+//     take mail -> retire cancelled and expired -> plan -> forward -> sample -> stream -> deliver -> commit
+//
+// engine_step does that once, on the caller's thread: a simulation drives it by hand with a manual clock and a fake
+// forward. engine_start gives it a thread of its own, which sleeps on the door's mailbox whenever a step found nothing
+// to do; it needs no timer, because a waiting sequence always has someone running before it (schedule.h). Law: every
+// sequence that passed the door ends in engine_retire, exactly once, whatever the cause. Does not know models: forward
+// is the one seam.
+#pragma once
+
+#include "base/clock.h"
+#include "engine/door.h"
+#include "engine/schedule.h"
+#include "model/model.h"
+#include "text/vocab.h"
+
+// Runs a step: writes K and V of its tokens into its pages and the wanted rows of logits. Cannot fail.
+typedef struct forward {
+    void *self;
+    void (*run)(void *self, const step *s);
+    void (*close)(void *self); // the engine owns self; may be NULL
+} forward;
+
+typedef struct engine_config {
+    forward forward;
+    const vocab *vocab;        // lives as long as forward
+    const struct clock *clock; // NULL: the machine's
+    rf_model_info info;        // handed out as it is; n_ctx and n_vocab are the engine's limits
+    size_t logits_stride;      // floats between rows of logits
+    size_t page_bytes;
+    uint32_t n_pages; // * KV_PAGE_TOKENS >= info.n_ctx
+    uint32_t max_running, max_queue, step_tokens;
+} engine_config;
+
+typedef struct rf_engine engine;
+
+// NULL if a large allocation fails; forward is then closed as well.
+engine *engine_new(const engine_config *c, err *e);
+void engine_free(engine *g); // stopped, with nothing live
+
+const engine_config *engine_get_config(const engine *g);
+const kv *engine_get_kv(const engine *g);             // engine thread, or when there is none
+const schedule *engine_get_schedule(const engine *g); // the same
+void engine_check(const engine *g);                   // the same; recomputes every invariant of KV and sequences
+
+// Any thread. Checked parameters and a prompt of 1 .. n_ctx - 1 tokens (copied) become a live request, held by one
+// caller. NULL with ERR_BUSY or ERR_STOPPED.
+request *engine_submit(engine *g, const rf_params *p, const int32_t *prompt, uint32_t n_prompt, err *e);
+// One step. False if there was nothing to run.
+bool engine_step(engine *g);
+// Any thread: no more requests are accepted; live ones may run for drain_ms more, then they are cancelled.
+void engine_shut(engine *g, int drain_ms);
+// Steps and sleeps until shut and empty.
+void engine_run(engine *g);
+
+bool engine_start(engine *g, err *e); // engine_run in a new thread; once
+void engine_join(engine *g);          // after engine_shut; no thread: runs here to the end

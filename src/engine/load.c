@@ -1,0 +1,131 @@
+// Load: rf_engine_open, and everything that a real model needs around the engine.
+//
+// `loaded` is the real forward: it owns the model, its vocabulary, the threads and the scratch, and the engine owns it.
+// The opening thread builds it and hands it over; then only the engine thread uses it.
+#include "engine/api.h"
+#include "engine/budget.h"
+#include "engine/engine.h"
+
+#include <fenv.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { DEFAULT_RUNNING = 32, DEFAULT_QUEUE = 256, DEFAULT_STEP_TOKENS = 512, MOST = 1 << 16 };
+
+typedef struct loaded {
+    pool *pool;
+    model *model;
+    vocab *vocab;
+    scratch *scratch;
+    char *name, *chat_template; // NUL-terminated copies for rf_model_info
+} loaded;
+
+static void loaded_run(void *self, const step *s) {
+    loaded *l = self;
+    model_forward(l->model, s, l->scratch, l->pool);
+}
+
+static void loaded_close(void *self) {
+    loaded *l = self;
+    scratch_free(l->scratch);
+    if (l->vocab) vocab_close(l->vocab);
+    model_close(l->model);
+    pool_free(l->pool);
+    free(l->name), free(l->chat_template);
+    free(l);
+}
+
+static bool parse_isa(const char *name, model_options *o, err *e) {
+    if (!name) return true;
+    if (!isa_parse(name, &o->isa))
+        return fail(e, ERR_USAGE, "isa '%.40s' is unknown; it may be scalar, avx2 or avx512", name);
+    if (!isa_available(o->isa)) return fail(e, ERR_UNSUPPORTED, "this processor lacks %s", name);
+    return o->force_isa = true;
+}
+
+static bool limits_set(const rf_engine_options *o, engine_config *c, err *e) {
+    c->max_running = o->max_running ? o->max_running : DEFAULT_RUNNING;
+    c->max_queue = o->max_queue ? o->max_queue : DEFAULT_QUEUE;
+    c->step_tokens = o->step_tokens ? o->step_tokens : DEFAULT_STEP_TOKENS;
+    if (c->max_running > MOST || c->max_queue > MOST || c->step_tokens > MOST)
+        return fail(e, ERR_USAGE, "max_running, max_queue and step_tokens may be %d at most", MOST);
+    if (c->step_tokens < c->max_running)
+        return fail(e, ERR_USAGE, "step_tokens is %u; it must be at least max_running, %u", c->step_tokens,
+                    c->max_running);
+    return true;
+}
+
+static bool copy_str(const gguf *g, const char *key, char **out, err *e) {
+    gguf_str s = {0};
+    if (!gguf_get_str(g, key, &s, e)) return false;
+    if (s.data) *out = strndup(s.data, s.n_bytes);
+    return true;
+}
+
+static bool load(loaded *l, const char *path, const rf_engine_options *o, engine_config *c, err *e) {
+    model_options mo = {.progress = o->progress, .progress_arg = o->progress_arg};
+    if (!limits_set(o, c, e) || !parse_isa(o->isa, &mo, e)) return false;
+    if (!(l->pool = pool_new(o->n_threads, e)) || !(l->model = model_open(path, &mo, l->pool, e))) return false;
+    const gguf *file = model_get_file(l->model);
+    if (!(l->vocab = vocab_open(file, e))) return false;
+    if (!copy_str(file, "general.name", &l->name, e)) return false;
+    if (!copy_str(file, "tokenizer.chat_template", &l->chat_template, e)) return false;
+    const model_config *m = model_get_config(l->model);
+    if (vocab_size(l->vocab) > m->n_vocab)
+        return fail(e, ERR_FORMAT, "the tokenizer has %u tokens, the model's output only %u", vocab_size(l->vocab),
+                    m->n_vocab);
+    budget b;
+    c->page_bytes = model_kv_page_bytes(l->model);
+    if (!budget_plan(o, m->n_ctx_train, c->page_bytes, budget_memory(), &b, e)) return false;
+    int n_threads = pool_size(l->pool);
+    if (!(l->scratch = scratch_new(l->model, c->step_tokens, c->max_running, b.n_ctx, n_threads, e))) return false;
+    c->forward = (forward){.self = l, .run = loaded_run, .close = loaded_close};
+    c->vocab = l->vocab;
+    c->n_pages = b.n_pages;
+    c->logits_stride = model_logits_stride(l->model);
+    c->info = (rf_model_info){.name = l->name ? l->name : "",
+                              .architecture = m->arch,
+                              .n_vocab = vocab_size(l->vocab),
+                              .n_ctx_train = m->n_ctx_train,
+                              .n_ctx = b.n_ctx,
+                              .n_layers = m->n_layers,
+                              .d_model = m->d_model,
+                              .n_params = m->n_params,
+                              .file_bytes = gguf_file_bytes(file),
+                              .weight_bytes = model_weight_bytes(l->model),
+                              .kv_bytes = (uint64_t)b.n_pages * c->page_bytes,
+                              .isa = model_get_kernels(l->model)->name,
+                              .n_threads = n_threads,
+                              .chat_template = l->chat_template};
+    return true;
+}
+
+static engine *open_engine(const char *path, const rf_engine_options *o, err *e) {
+    engine_config c = {0};
+    loaded *l = xcalloc(1, sizeof *l);
+    if (!load(l, path, o, &c, e)) {
+        loaded_close(l);
+        return NULL;
+    }
+    engine *g = engine_new(&c, e);
+    if (g && !engine_start(g, e)) {
+        engine_free(g);
+        return NULL;
+    }
+    return g;
+}
+
+rf_engine *rf_engine_open(const char *model_path, const rf_engine_options *options, rf_error *error) {
+    static const rf_engine_options defaults;
+    err e = {0};
+    engine *g = NULL;
+    fenv_t callers; // loading computes in the engine's float mode; the caller keeps its own
+    fegetenv(&callers);
+    if (!model_path)
+        fail(&e, ERR_USAGE, "no model file was named");
+    else
+        g = open_engine(model_path, options ? options : &defaults, &e);
+    fesetenv(&callers);
+    api_export(error, &e);
+    return g;
+}

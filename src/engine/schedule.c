@@ -1,0 +1,111 @@
+// Implements schedule.h.
+#include "engine/schedule.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+void schedule_init(schedule *s, uint32_t max_running, uint32_t max_queue, uint32_t step_tokens) {
+    check(max_running >= 1 && step_tokens >= max_running);
+    *s = (schedule){.max_running = max_running, .max_waiting = max_queue + max_running, .step_tokens = step_tokens};
+    s->running = xcalloc(max_running, sizeof *s->running);
+    s->planned = xcalloc(max_running, sizeof *s->planned);
+    s->waiting = xcalloc(s->max_waiting, sizeof *s->waiting);
+}
+
+void schedule_free(schedule *s) {
+    check(s->n_running == 0 && s->n_waiting == 0);
+    free(s->running), free(s->planned), free(s->waiting);
+}
+
+static void set_insert(sequence **set, uint32_t *n, uint32_t capacity, sequence *q) {
+    check(*n < capacity);
+    uint32_t at = (*n)++;
+    for (; at > 0 && sequence_before(q, set[at - 1]); at--) set[at] = set[at - 1];
+    set[at] = q;
+}
+
+static void set_remove(sequence **set, uint32_t *n, const sequence *q) {
+    uint32_t at = 0;
+    while (at < *n && set[at] != q) at++;
+    check(at < *n);
+    memmove(set + at, set + at + 1, (--*n - at) * sizeof *set);
+}
+
+void schedule_add(schedule *s, sequence *q) {
+    q->ticket = s->next_ticket++;
+    set_insert(s->waiting, &s->n_waiting, s->max_waiting, q);
+}
+
+void schedule_remove(schedule *s, sequence *q, kv *k) {
+    if (q->running)
+        set_remove(s->running, &s->n_running, q);
+    else
+        set_remove(s->waiting, &s->n_waiting, q);
+    kv_release(k, &q->kv);
+    q->running = false, q->n_planned = 0;
+}
+
+// Everything it has cached is forgotten; the same tokens read again give the same bytes (law 5).
+static void preempt(schedule *s, sequence *q, kv *k) {
+    schedule_remove(s, q, k);
+    set_insert(s->waiting, &s->n_waiting, s->max_waiting, q);
+    s->n_preempted++;
+}
+
+static bool is_decoding(const sequence *q) { return sequence_pending(q) == 1; }
+
+// Shares out the step's tokens: decoders one each, then prefill in order. Returns what is left.
+static uint32_t share_budget(schedule *s) {
+    uint32_t left = s->step_tokens;
+    for (uint32_t i = 0; i < s->n_running; i++) left -= s->running[i]->n_planned = is_decoding(s->running[i]);
+    for (uint32_t i = 0; i < s->n_running; i++) {
+        sequence *q = s->running[i];
+        if (is_decoding(q)) continue;
+        q->n_planned = sequence_pending(q) < left ? sequence_pending(q) : left;
+        left -= q->n_planned;
+    }
+    return left;
+}
+
+// In order of service; whoever comes later pays. The last one makes do with what there is, perhaps nothing.
+static bool reserve_running(schedule *s, kv *k) {
+    uint32_t n_before = s->n_running;
+    for (uint32_t i = 0; i < s->n_running; i++) {
+        sequence *q = s->running[i];
+        while (!kv_reserve(k, &q->kv, q->kv.n_cached + q->n_planned)) {
+            if (i + 1 < s->n_running) {
+                preempt(s, s->running[s->n_running - 1], k);
+                continue;
+            }
+            q->n_planned = kv_reach(k, &q->kv) - q->kv.n_cached;
+        }
+    }
+    return s->n_running == n_before;
+}
+
+// From the head only: nobody overtakes. A chunk is never trimmed to the pages left, so what is admitted now is not
+// preempted in the next step by the growth of the others alone.
+static void admit(schedule *s, kv *k, uint32_t left) {
+    while (left && s->n_waiting && s->n_running < s->max_running) {
+        sequence *q = s->waiting[0];
+        uint32_t n = sequence_pending(q) < left ? sequence_pending(q) : left;
+        if (!kv_reserve(k, &q->kv, n)) return;
+        set_remove(s->waiting, &s->n_waiting, q);
+        set_insert(s->running, &s->n_running, s->max_running, q);
+        q->running = true;
+        q->n_planned = n, left -= n;
+    }
+}
+
+void schedule_plan(schedule *s, kv *k) {
+    uint32_t left = share_budget(s);
+    // Pages that somebody had to give up go to those who stayed first.
+    if (reserve_running(s, k)) admit(s, k, left);
+
+    s->n_planned = 0;
+    for (uint32_t i = 0; i < s->n_running; i++)
+        if (s->running[i]->n_planned && is_decoding(s->running[i])) s->planned[s->n_planned++] = s->running[i];
+    for (uint32_t i = 0; i < s->n_running; i++)
+        if (s->running[i]->n_planned && !is_decoding(s->running[i])) s->planned[s->n_planned++] = s->running[i];
+    check(s->n_planned || (s->n_running == 0 && s->n_waiting == 0));
+}

@@ -1,0 +1,49 @@
+// Implements sequence.h.
+#include "engine/sequence.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+sequence *sequence_new(request *r, const int32_t *prompt, uint32_t n_prompt, uint32_t limit, const rf_params *params) {
+    sequence *s = xcalloc(1, sizeof *s);
+    *s = (sequence){
+        .request = r,
+        .priority = params->priority,
+        .n_prompt = n_prompt,
+        .n_tokens = n_prompt,
+        .limit = limit,
+        .sampling = {.temperature = params->temperature,
+                     .top_p = params->top_p,
+                     .min_p = params->min_p,
+                     .top_k = params->top_k,
+                     .repeat_penalty = params->repeat_penalty,
+                     .presence_penalty = params->presence_penalty,
+                     .frequency_penalty = params->frequency_penalty,
+                     .penalty_last_n = params->penalty_last_n,
+                     .seed = params->seed},
+        .ignore_eos = params->ignore_eos,
+        .logprobs = params->logprobs,
+        .n_logprobs = params->n_logprobs,
+        .text = text_stream_new(params->stop, params->n_stop),
+        .deadline_us = INT64_MAX,
+        .admitted_us = -1,
+        .first_token_us = -1,
+    };
+    s->tokens = xcalloc(limit, sizeof *s->tokens);
+    memcpy(s->tokens, prompt, n_prompt * sizeof *prompt);
+    kv_table_init(&s->kv, limit);
+    return s;
+}
+
+void sequence_free(sequence *s) {
+    kv_table_free(&s->kv);
+    text_stream_free(s->text);
+    free(s->tokens);
+    free(s);
+}
+
+void sequence_check(const sequence *s) {
+    check(s->n_prompt >= 1 && s->n_prompt <= s->n_tokens && s->n_tokens <= s->limit);
+    check(s->kv.n_cached <= s->n_tokens && s->n_planned <= sequence_pending(s));
+    check(s->running || (s->kv.n_pages == 0 && s->kv.n_cached == 0 && s->n_planned == 0));
+}

@@ -1,0 +1,49 @@
+// Sequence: one answer in the making; what the engine knows about a request that its holders need not.
+//
+// Built by the submitting thread, then posted: from there on the engine thread owns it, and engine_retire ends it.
+// It holds the engine's reference to its request. All memory it will ever need is taken at birth, so decoding allocates
+// nothing.
+// Invariant (sequence_check): kv.n_cached <= n_tokens, n_prompt <= n_tokens <= limit.
+#pragma once
+
+#include "base/mailbox.h"
+#include "engine/kv.h"
+#include "engine/request.h"
+#include "engine/sample.h"
+#include "text/stream.h"
+
+typedef struct sequence {
+    mail_node mail;
+    request *request;
+    uint64_t ticket; // order of arrival, given by the engine
+    int32_t priority;
+    bool running; // in the running set
+
+    int32_t *tokens; // [limit], prompt then answer
+    uint32_t n_prompt, n_tokens;
+    uint32_t limit;     // n_prompt + max_tokens, or where the context ends
+    uint32_t n_planned; // tokens of this step, taken after kv.n_cached
+    kv_table kv;
+
+    sample_params sampling;
+    bool ignore_eos, logprobs;
+    uint32_t n_logprobs;
+    text_stream *text;
+
+    int64_t deadline_us;                               // INT64_MAX: none
+    int64_t submitted_us, admitted_us, first_token_us; // -1: not yet
+} sequence;
+
+// prompt [n_prompt] and the stop strings are copied; the engine's hold on r goes with the sequence.
+sequence *sequence_new(request *r, const int32_t *prompt, uint32_t n_prompt, uint32_t limit, const rf_params *params);
+void sequence_free(sequence *s); // its pages must be released
+
+static inline uint32_t sequence_pending(const sequence *s) { return s->n_tokens - s->kv.n_cached; }
+static inline rf_state sequence_state(const sequence *s) {
+    return !s->running ? RF_QUEUED : sequence_pending(s) > 1 || s->n_tokens == s->n_prompt ? RF_PREFILL : RF_DECODE;
+}
+// The order in which sequences are served: higher priority first, then first come.
+static inline bool sequence_before(const sequence *a, const sequence *b) {
+    return a->priority != b->priority ? a->priority > b->priority : a->ticket < b->ticket;
+}
+void sequence_check(const sequence *s);
