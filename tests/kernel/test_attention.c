@@ -1,0 +1,290 @@
+// Attention: against a naive sum in double, and bit for bit across tables, tile shapes, causal tails and garbage.
+#include "ops_test.h"
+
+#include "kernel/canon.h"
+
+enum { N_PAGES = ATTN_BLOCK / KV_PAGE_TOKENS, MAX_DIM = 256, MAX_BLOCKS = 5 };
+
+typedef struct scene {
+    uint32_t head_dim;
+    uint8_t *pages[N_PAGES];
+    float q[ATTN_MAX_QUERIES][MAX_DIM];
+    float k[ATTN_BLOCK][MAX_DIM], v[ATTN_BLOCK][MAX_DIM];
+} scene;
+
+typedef struct result {
+    float max[ATTN_MAX_QUERIES], sum[ATTN_MAX_QUERIES], out[ATTN_MAX_QUERIES * MAX_DIM];
+} result;
+
+static scene *scene_new(uint32_t head_dim, uint32_t n_stored) {
+    scene *s = calloc(1, sizeof *s);
+    s->head_dim = head_dim;
+    fill_random(head_dim, &s->q[0][0], ATTN_MAX_QUERIES * MAX_DIM, 1.0f);
+    fill_random(head_dim + 1, &s->k[0][0], ATTN_BLOCK * MAX_DIM, 1.0f);
+    fill_random(head_dim + 2, &s->v[0][0], ATTN_BLOCK * MAX_DIM, 1.0f);
+    for (int p = 0; p < N_PAGES; p++) {
+        s->pages[p] = aligned_alloc(64, kv_head_bytes(head_dim));
+        memset(s->pages[p], 0xff, kv_head_bytes(head_dim)); // NaN in every half
+    }
+    for (uint32_t t = 0; t < n_stored; t++)
+        kernels_get(ISA_SCALAR)->kv_store(s->pages[t / KV_PAGE_TOKENS], t % KV_PAGE_TOKENS, head_dim, s->k[t], s->v[t]);
+    return s;
+}
+
+static void scene_free(scene *s) {
+    for (int p = 0; p < N_PAGES; p++) free(s->pages[p]);
+    free(s);
+}
+
+// Only the pages that hold one of the keys are handed over.
+static result attend(const kernels *k, const scene *s, uint32_t first, uint32_t n_q, const uint32_t *n_keys) {
+    result r;
+    memset(&r, 0, sizeof r);
+    attn_job job = {.n_q = n_q, .head_dim = s->head_dim, .max = r.max, .sum = r.sum, .out = r.out};
+    uint32_t most = 0;
+    for (uint32_t i = 0; i < n_q; i++) {
+        job.q[i] = s->q[first + i];
+        job.n_keys[i] = n_keys[i];
+        most = n_keys[i] > most ? n_keys[i] : most;
+    }
+    for (uint32_t p = 0; p * KV_PAGE_TOKENS < most; p++) job.pages[p] = s->pages[p];
+    k->attn_block(&job);
+    return r;
+}
+
+static void assert_same_query(const scene *s, const result *a, uint32_t i, const result *b, uint32_t j) {
+    assert_memory_equal(&a->max[i], &b->max[j], 4);
+    assert_memory_equal(&a->sum[i], &b->sum[j], 4);
+    assert_memory_equal(&a->out[i * s->head_dim], &b->out[j * s->head_dim], s->head_dim * 4);
+}
+
+static void assert_near(double got, double want, double tolerance) { assert_true(fabs(got - want) <= tolerance); }
+
+// K and V are stored as f16, so the reference may differ by their rounding: 2^-11 of the inputs, averaged.
+static void assert_right(const scene *s, const result *r, uint32_t i, uint32_t n_keys) {
+    double score[ATTN_BLOCK], top = -INFINITY, sum = 0;
+    for (uint32_t t = 0; t < n_keys; t++) {
+        score[t] = 0;
+        for (uint32_t d = 0; d < s->head_dim; d++) score[t] += (double)s->q[i][d] * s->k[t][d];
+        top = fmax(top, score[t]);
+    }
+    for (uint32_t t = 0; t < n_keys; t++) sum += exp(score[t] - top);
+    if (n_keys == 0)
+        assert_true(r->max[i] == -INFINITY);
+    else
+        assert_near(r->max[i], top, 5e-3);
+    assert_near(r->sum[i], sum, 5e-3 * sum);
+    for (uint32_t d = 0; d < s->head_dim; d++) {
+        double want = 0;
+        for (uint32_t t = 0; t < n_keys; t++) want += exp(score[t] - top) * s->v[t][d];
+        assert_near(r->out[i * s->head_dim + d], want, 5e-3 * sum);
+    }
+}
+
+static const uint32_t dims[] = {16, 48, 64, 80, 128, 256};
+
+// Every count of queries, each at its own causal length; the pages past the last key hold NaN.
+static void tiles_are_right_and_agree(void **state) {
+    (void)state;
+    const uint32_t lengths[] = {0, 1, 5, 16, 17, 31, 32, 33, 64, 100, 224, 255, 256};
+    for (size_t d = 0; d < sizeof dims / sizeof *dims; d++)
+        for (size_t l = 0; l < sizeof lengths / sizeof *lengths; l++) {
+            scene *s = scene_new(dims[d], lengths[l]);
+            uint32_t n_keys[ATTN_MAX_QUERIES];
+            for (uint32_t i = 0; i < ATTN_MAX_QUERIES; i++) n_keys[i] = lengths[l];
+            result reference = attend(kernels_get(ISA_SCALAR), s, 0, ATTN_MAX_QUERIES, n_keys);
+            for (uint32_t i = 0; i < ATTN_MAX_QUERIES; i++) assert_right(s, &reference, i, lengths[l]);
+            FOR_EACH_TABLE(k)
+            for (uint32_t n_q = k->isa == ISA_SCALAR ? ATTN_MAX_QUERIES : 1; n_q <= ATTN_MAX_QUERIES; n_q++) {
+                result r = attend(k, s, 0, n_q, n_keys);
+                for (uint32_t i = 0; i < n_q; i++) assert_same_query(s, &r, i, &reference, i);
+            }
+            scene_free(s);
+        }
+}
+
+// Eight queries with lengths of their own give each what it gets alone: the tile shares only what all may see.
+static void causal_tiles_equal_single_queries(void **state) {
+    (void)state;
+    const uint32_t n_keys[][ATTN_MAX_QUERIES] = {{0, 0, 0, 1, 1, 1, 2, 2},
+                                                 {15, 15, 16, 16, 17, 17, 18, 18},
+                                                 {30, 31, 32, 33, 34, 35, 36, 37},
+                                                 {256, 255, 254, 253, 200, 33, 1, 0},
+                                                 {3, 200, 70, 70, 70, 256, 12, 128}};
+    for (size_t c = 0; c < sizeof n_keys / sizeof *n_keys; c++) {
+        scene *s = scene_new(64, ATTN_BLOCK);
+        result alone[ATTN_MAX_QUERIES];
+        for (uint32_t i = 0; i < ATTN_MAX_QUERIES; i++)
+            alone[i] = attend(kernels_get(ISA_SCALAR), s, i, 1, &n_keys[c][i]);
+        FOR_EACH_TABLE(k) {
+            result together = attend(k, s, 0, ATTN_MAX_QUERIES, n_keys[c]);
+            for (uint32_t i = 0; i < ATTN_MAX_QUERIES; i++) assert_same_query(s, &together, i, &alone[i], 0);
+        }
+        scene_free(s);
+    }
+}
+
+// A later token of the same sequence with NaN or inf in K and V must not reach the queries before it.
+static void later_keys_never_leak(void **state) {
+    (void)state;
+    const float bad[] = {NAN, INFINITY, -INFINITY};
+    const uint32_t n_keys[ATTN_MAX_QUERIES] = {38, 39, 40, 41, 42, 43, 44, 45};
+    for (int kind = 0; kind < 3; kind++) FOR_EACH_TABLE(k) {
+            scene *s = scene_new(64, 45);
+            result clean = attend(k, s, 0, ATTN_MAX_QUERIES, n_keys);
+            float poison[64];
+            for (int d = 0; d < 64; d++) poison[d] = bad[kind];
+            k->kv_store(s->pages[1], 40 % KV_PAGE_TOKENS, 64, poison, poison); // token 40: seen by queries 3 and on
+            result r = attend(k, s, 0, ATTN_MAX_QUERIES, n_keys);
+            for (uint32_t i = 0; i < 3; i++) assert_same_query(s, &r, i, &clean, i);
+            for (uint32_t i = 3; i < ATTN_MAX_QUERIES; i++) assert_false(isfinite(r.out[i * 64]));
+            s->q[1][5] = NAN; // and a bad query stays alone
+            r = attend(k, s, 0, ATTN_MAX_QUERIES, n_keys);
+            assert_true(isnan(r.sum[1]));
+            assert_same_query(s, &r, 0, &clean, 0);
+            assert_same_query(s, &r, 2, &clean, 2);
+            scene_free(s);
+        }
+}
+
+static void merge_joins_blocks(void **state) {
+    (void)state;
+    enum { DIM = 80, STRIDE = 3, PART = 96 };
+    float max[MAX_BLOCKS * STRIDE], sum[MAX_BLOCKS * STRIDE], part[MAX_BLOCKS * PART], out[DIM], reference[DIM];
+    for (uint32_t n_blocks = 1; n_blocks <= MAX_BLOCKS; n_blocks++) {
+        double top = -INFINITY, total = 0;
+        fill_random(n_blocks, max, MAX_BLOCKS * STRIDE, 5.0f);
+        fill_random(n_blocks + 100, part, MAX_BLOCKS * PART, 5.0f);
+        for (uint32_t b = 0; b < n_blocks; b++) {
+            sum[b * STRIDE] = 1.0f + (float)b;
+            if (b == 1) max[b * STRIDE] = -INFINITY, sum[b * STRIDE] = 0, memset(part + b * PART, 0, PART * 4);
+            top = fmax(top, max[b * STRIDE]);
+        }
+        for (uint32_t b = 0; b < n_blocks; b++) total += exp(max[b * STRIDE] - top) * sum[b * STRIDE];
+        FOR_EACH_TABLE(k) {
+            k->attn_merge(n_blocks, DIM, max, sum, STRIDE, part, PART, out);
+            if (k->isa == ISA_SCALAR) memcpy(reference, out, sizeof out);
+            assert_memory_equal(out, reference, sizeof out);
+        }
+        for (uint32_t d = 0; d < DIM; d++) {
+            double want = 0;
+            for (uint32_t b = 0; b < n_blocks; b++) want += exp(max[b * STRIDE] - top) * part[b * PART + d];
+            assert_near(out[d], want / total, 1e-5);
+        }
+    }
+}
+
+// Two blocks of one context, merged, are the softmax over all of it; an empty third block changes no bit.
+static void merged_blocks_are_the_whole_softmax(void **state) {
+    (void)state;
+    const uint32_t n_keys[2] = {256, 77};
+    scene *s[2] = {scene_new(64, 256), scene_new(64, 256)};
+    fill_random(99, &s[1]->k[0][0], ATTN_BLOCK * MAX_DIM, 1.0f);
+    for (uint32_t t = 0; t < 77; t++)
+        kernels_get(ISA_SCALAR)
+            ->kv_store(s[1]->pages[t / KV_PAGE_TOKENS], t % KV_PAGE_TOKENS, 64, s[1]->k[t], s[1]->v[t]);
+    FOR_EACH_TABLE(k) {
+        float max[3] = {0, 0, -INFINITY}, sum[3] = {0}, part[3][64] = {0}, out[64], again[64];
+        double want[64] = {0}, total = 0;
+        for (int b = 0; b < 2; b++) {
+            result r = attend(k, s[b], 0, 1, &n_keys[b]);
+            max[b] = r.max[0], sum[b] = r.sum[0];
+            memcpy(part[b], r.out, sizeof part[b]);
+            for (uint32_t t = 0; t < n_keys[b]; t++) {
+                double score = 0;
+                for (int d = 0; d < 64; d++) score += (double)s[0]->q[0][d] * s[b]->k[t][d];
+                total += exp(score);
+                for (int d = 0; d < 64; d++) want[d] += exp(score) * s[b]->v[t][d];
+            }
+        }
+        k->attn_merge(2, 64, max, sum, 1, part[0], 64, out);
+        k->attn_merge(3, 64, max, sum, 1, part[0], 64, again);
+        for (int d = 0; d < 64; d++) assert_near(out[d], want[d] / total, 2e-3);
+        assert_memory_equal(out, again, sizeof out);
+    }
+    scene_free(s[0]), scene_free(s[1]);
+}
+
+static double half_value(uint16_t h) {
+    int exponent = h >> 10 & 31;
+    double magnitude = exponent ? ldexp(1024 + (h & 0x3ff), exponent - 25) : ldexp(h & 0x3ff, -24);
+    return h & 0x8000 ? -magnitude : magnitude;
+}
+
+// Every half, read back as the value of a single key: its weight is 1, so out is V.
+static void all_halves_are_read_exactly(void **state) {
+    (void)state;
+    uint16_t page[KV_PAGE_TOKENS * 16 * 2] = {0};
+    float q[16] = {0}, max, sum, out[16], reference[16];
+    for (uint32_t h = 0; h < 65536; h += 16) {
+        for (uint32_t i = 0; i < 16; i++) page[KV_PAGE_TOKENS * 16 + i] = (uint16_t)(h + i);
+        FOR_EACH_TABLE(k) {
+            attn_job job = {.n_q = 1, .head_dim = 16, .q = {q}, .n_keys = {1}, .pages = {(uint8_t *)page}};
+            job.max = &max, job.sum = &sum, job.out = out;
+            k->attn_block(&job);
+            if (k->isa == ISA_SCALAR) memcpy(reference, out, sizeof out);
+            assert_memory_equal(out, reference, sizeof out); // NaN payloads too
+        }
+        for (uint32_t i = 0; i < 16; i++)
+            if ((h & 0x7c00) != 0x7c00) assert_true(out[i] == half_value((uint16_t)(h + i)));
+    }
+}
+
+// The nearest half by double arithmetic; ties to even by nearbyint.
+static void assert_nearest_half(float x, uint16_t h) {
+    if (isnan(x)) {
+        assert_true((h & 0x7e00) == 0x7e00);
+    } else if (fabsf(x) >= 65520.0f) {
+        assert_int_equal(h, x > 0 ? 0x7c00 : 0xfc00);
+    } else {
+        int exponent = fabsf(x) < 0x1p-14f ? -14 : ilogb((double)x);
+        double step = ldexp(1, exponent - 10);
+        assert_true(half_value(h) == nearbyint(x / step) * step);
+    }
+    assert_int_equal(h >> 15, signbit(x) != 0);
+}
+
+static void stored_halves_are_nearest(void **state) {
+    (void)state;
+    enum { DIM = 64 };
+    const uint32_t edges[] = {0x38800000, 0x387fffff, 0x33000000, 0x33000001, 0x477fefff, 0x477ff000, 0x7f800000,
+                              0x7f800001, 0x7fc00000, 0x7fffffff, 1,          0x00800000, 0x477fe000, 0x3f801000};
+    _Alignas(64) uint8_t page[KV_PAGE_TOKENS * DIM * 4], reference[sizeof page];
+    uint64_t seed = 9;
+    for (uint32_t round = 0; round < 2000; round++) {
+        float k[DIM], v[DIM];
+        uint32_t slot = round % KV_PAGE_TOKENS;
+        for (int d = 0; d < DIM; d++) {
+            uint32_t bits = random_bits(&seed);
+            if (round == 0)
+                bits = edges[d % 14] | (uint32_t)(d / 14 & 1) << 31;
+            else if (round % 2)
+                bits = (bits & 0x8fffffff) | 0x30000000; // more of them near what a half can hold
+            k[d] = float_from_bits(bits), v[d] = float_from_bits(bits ^ 0x80000000);
+        }
+        FOR_EACH_TABLE(t) {
+            memset(page, 0x5a, sizeof page);
+            t->kv_store(page, slot, DIM, k, v);
+            if (t->isa == ISA_SCALAR) memcpy(reference, page, sizeof page);
+            assert_memory_equal(page, reference, sizeof page);
+        }
+        const uint16_t *halves = (const uint16_t *)page;
+        for (uint32_t d = 0; d < DIM; d++) {
+            assert_nearest_half(k[d], halves[(slot / 16 * DIM + d) * 16 + slot % 16]);
+            assert_nearest_half(v[d], halves[(KV_PAGE_TOKENS + slot) * DIM + d]);
+        }
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(tiles_are_right_and_agree),
+        cmocka_unit_test(causal_tiles_equal_single_queries),
+        cmocka_unit_test(later_keys_never_leak),
+        cmocka_unit_test(merge_joins_blocks),
+        cmocka_unit_test(merged_blocks_are_the_whole_softmax),
+        cmocka_unit_test(all_halves_are_read_exactly),
+        cmocka_unit_test(stored_halves_are_nearest),
+    };
+    return cmocka_run_group_tests_name("attention", tests, set_float_mode, NULL);
+}
