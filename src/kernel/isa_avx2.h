@@ -108,7 +108,8 @@ VERB vd vd_dot(vd acc, vq w, int32_t x4, int bits) {
     __m256i x = _mm256_set1_epi32(x4);
     __m256i a = bits == 8 ? dot_signed(w.a, x) : dot_unsigned(w.a, x);
     __m256i b = bits == 8 ? dot_signed(w.b, x) : dot_unsigned(w.b, x);
-    acc.half = (vi){_mm256_add_epi16(acc.half.a, a), _mm256_add_epi16(acc.half.b, b)};
+    // It never saturates; but gcc gathers plain additions at the end of the loop and spills all that waits for them.
+    acc.half = (vi){_mm256_adds_epi16(acc.half.a, a), _mm256_adds_epi16(acc.half.b, b)};
     return acc;
 }
 VERB vd vd_fold(vd acc) { return (vd){vi_dot_s16(acc.whole, acc.half, vi_set1(0x10001)), vi_zero()}; }
