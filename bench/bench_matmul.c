@@ -4,7 +4,6 @@
 //   zeros.
 // Usage: bench_matmul [FORMAT...]
 #include "kernel/format.h"
-#include "kernel/matmul.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -39,8 +38,8 @@ static weight random_weight(uint32_t type, uint32_t rows) {
     return w;
 }
 
-static acts random_acts(const matmul_table *t, act_group group, uint32_t m) {
-    acts a = acts_init(group, m, K, group == ACT_F32 ? NULL : take(acts_bytes(group, m, K)));
+static acts random_acts(const kernels *t, act_group group, bool wide, uint32_t m) {
+    acts a = acts_init(group, wide, m, K, group == ACT_F32 ? NULL : take(acts_bytes(group, wide, m, K)));
     float *x = take((size_t)m * K * 4);
     for (size_t i = 0; i < (size_t)m * K; ++i) x[i] = (float)rand() / (float)RAND_MAX - 0.5f;
     a.f = x;
@@ -50,7 +49,7 @@ static acts random_acts(const matmul_table *t, act_group group, uint32_t m) {
 }
 
 // Seconds of the best of n products of m rows.
-static double best_of(int n, const matmul_table *t, const weight *w, const acts *a, uint32_t m, float *out) {
+static double best_of(int n, const kernels *t, const weight *w, const acts *a, uint32_t m, float *out) {
     double best = 1e9;
     for (int i = 0; i < n; ++i) {
         double start = now();
@@ -61,30 +60,23 @@ static double best_of(int n, const matmul_table *t, const weight *w, const acts 
     return best;
 }
 
-static void bench(const char *isa_label, const matmul_table *t, const char *name, uint32_t type) {
-    bool slow = t == &matmul_scalar;
+static void bench(const kernels *t, bool wide, const char *name, uint32_t type) {
+    bool slow = t->isa == ISA_SCALAR;
     uint32_t row_bytes = (uint32_t)(weight_shape(type, 16, K).panel_bytes / 16);
     weight small = random_weight(type, OUTPUTS),
            large = random_weight(type, (slow ? 16u << 20 : 256u << 20) / row_bytes / 128 * 128);
-    acts a = random_acts(t, small.group, MAX_ROWS);
+    acts a = random_acts(t, small.group, wide, MAX_ROWS);
     float *out = take((size_t)MAX_ROWS * OUTPUTS * 4), *long_out = take(large.n_panels * 64);
     double ops = 2.0 * K * OUTPUTS, cold = best_of(slow ? 1 : 4, t, &large, &a, 1, long_out);
     double few = 32 * ops / best_of(slow ? 1 : 5, t, &small, &a, 32, out);
     double many = slow ? 0 : 512 * ops / best_of(3, t, &small, &a, 512, out);
-    printf("%-8s %-6s GEMV %6.2f GB/s   M=32 %7.4f TOP/s   M=512 %7.4f TOP/s\n", isa_label, name,
-           (double)weight_bytes(&large) / cold * 1e-9, few * 1e-12, many * 1e-12);
+    printf("%-8s %-6s %-6s GEMV %6.2f GB/s   M=32 %7.4f TOP/s   M=512 %7.4f TOP/s\n", t->name, name,
+           wide ? "wide" : "narrow", (double)weight_bytes(&large) / cold * 1e-9, few * 1e-12, many * 1e-12);
     free(a.q), free((void *)a.f), free(out), free(long_out), free(small.data), free(large.data);
 }
 
 int main(int argc, char **argv) {
     _mm_setcsr(_mm_getcsr() | 0x8040);
-    const struct {
-        const char *name;
-        const matmul_table *table;
-        bool available;
-    } isas[] = {{"scalar", &matmul_scalar, true},
-                {"avx2", &matmul_avx2, __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")},
-                {"avx512", &matmul_avx512, __builtin_cpu_supports("avx512vnni")}};
     const struct {
         const char *name;
         uint32_t type;
@@ -96,8 +88,9 @@ int main(int argc, char **argv) {
     for (size_t f = 0; f < sizeof formats / sizeof *formats; ++f) {
         bool wanted = argc == 1;
         for (int i = 1; i < argc; ++i) wanted |= !strcmp(argv[i], formats[f].name);
-        for (size_t i = 0; wanted && i < sizeof isas / sizeof *isas; ++i)
-            if (isas[i].available) bench(isas[i].name, isas[i].table, formats[f].name, formats[f].type);
+        for (isa i = ISA_SCALAR; wanted && i < ISA_COUNT; ++i)
+            for (int wide = 0; isa_available(i) && wide < 2; ++wide)
+                bench(kernels_get(i), wide, formats[f].name, formats[f].type);
     }
     return 0;
 }

@@ -10,6 +10,7 @@ typedef struct command {
 } command;
 
 static const command commands[] = {
+    {"generate", "Continue a prompt", cmd_generate},
     {"inspect", "Show what a model file holds", cmd_inspect},
     {"perplexity", "Measure how well a model predicts a text", cmd_perplexity},
     {"bench", "Measure how fast a model runs on this machine", cmd_bench},

@@ -136,7 +136,7 @@ VERB vi vi_sub(vi x, vi y) { return (vi){_mm256_sub_epi32(x.a, y.a), _mm256_sub_
 VERB vi vi_mul(vi x, vi y) { return (vi){_mm256_mullo_epi32(x.a, y.a), _mm256_mullo_epi32(x.b, y.b)}; }
 VERB vi vi_and(vi x, vi y) { return (vi){_mm256_and_si256(x.a, y.a), _mm256_and_si256(x.b, y.b)}; }
 VERB vi vi_max(vi x, vi y) { return (vi){_mm256_max_epi32(x.a, y.a), _mm256_max_epi32(x.b, y.b)}; }
-VERB vi vi_srl4(vi x) { return (vi){_mm256_srli_epi32(x.a, 4), _mm256_srli_epi32(x.b, 4)}; }
+VERB vi vi_sra4(vi x) { return (vi){_mm256_srai_epi32(x.a, 4), _mm256_srai_epi32(x.b, 4)}; }
 VERB int32_t vi_hmax(vi x) {
     __m256i m8 = _mm256_max_epi32(x.a, x.b);
     __m128i m = _mm_max_epi32(_mm256_castsi256_si128(m8), _mm256_extracti128_si256(m8, 1));
@@ -186,6 +186,10 @@ VERB vd vd_dot(vd acc, vq w, int32_t x4, int bits) {
     return acc;
 }
 VERB vd vd_fold(vd acc) { return (vd){vi_dot_s16(acc.whole, acc.half, vi_set1(0x10001)), vi_zero()}; }
+VERB vd vd_widen(vd acc, int32_t x) {
+    vi high = {_mm256_slli_epi32(acc.whole.a, 4), _mm256_slli_epi32(acc.whole.b, 4)};
+    return (vd){vi_add(high, vi_set1(x)), vi_zero()};
+}
 VERB vi vd_end(vd acc) { return acc.whole; }
 
 #include "kernel/exp.inc"

@@ -82,7 +82,7 @@ VERB vi vi_sub(vi a, vi b) { return _mm512_sub_epi32(a, b); }
 VERB vi vi_mul(vi a, vi b) { return _mm512_mullo_epi32(a, b); }
 VERB vi vi_and(vi a, vi b) { return _mm512_and_si512(a, b); }
 VERB vi vi_max(vi a, vi b) { return _mm512_max_epi32(a, b); }
-VERB vi vi_srl4(vi a) { return _mm512_srli_epi32(a, 4); }
+VERB vi vi_sra4(vi a) { return _mm512_srai_epi32(a, 4); }
 VERB int32_t vi_hmax(vi a) { return _mm512_reduce_max_epi32(a); }
 VERB int32_t vi_hsum(vi a) { return _mm512_reduce_add_epi32(a); }
 VERB vf vi_to_vf(vi a) { return _mm512_cvtepi32_ps(a); }
@@ -109,6 +109,7 @@ VERB vd vd_dot(vd acc, vq w, int32_t x, int bits) {
     return _mm512_dpbusd_epi32(acc, w, _mm512_set1_epi32(x));
 }
 VERB vd vd_fold(vd acc) { return acc; }
+VERB vd vd_widen(vd acc, int32_t x) { return _mm512_add_epi32(_mm512_slli_epi32(acc, 4), _mm512_set1_epi32(x)); }
 VERB vi vd_end(vd acc) { return acc; }
 
 #include "kernel/exp.inc"

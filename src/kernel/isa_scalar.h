@@ -160,16 +160,17 @@ VERB vi vi_set1(int32_t x) {
     return r;
 }
 VERB vi vi_zero(void) { return vi_set1(0); }
+// Sums may leave 32 bits on their way as long as they come back: arithmetic is modulo 2^32, as in the registers.
 VERB vi vi_add(vi a, vi b) {
-    EACH_LANE a.v[i] += b.v[i];
+    EACH_LANE a.v[i] = (int32_t)((uint32_t)a.v[i] + (uint32_t)b.v[i]);
     return a;
 }
 VERB vi vi_sub(vi a, vi b) {
-    EACH_LANE a.v[i] -= b.v[i];
+    EACH_LANE a.v[i] = (int32_t)((uint32_t)a.v[i] - (uint32_t)b.v[i]);
     return a;
 }
 VERB vi vi_mul(vi a, vi b) {
-    EACH_LANE a.v[i] *= b.v[i];
+    EACH_LANE a.v[i] = (int32_t)((uint32_t)a.v[i] * (uint32_t)b.v[i]);
     return a;
 }
 VERB vi vi_and(vi a, vi b) {
@@ -180,8 +181,8 @@ VERB vi vi_max(vi a, vi b) {
     EACH_LANE a.v[i] = a.v[i] > b.v[i] ? a.v[i] : b.v[i];
     return a;
 }
-VERB vi vi_srl4(vi a) {
-    EACH_LANE a.v[i] = (int32_t)((uint32_t)a.v[i] >> 4);
+VERB vi vi_sra4(vi a) {
+    EACH_LANE a.v[i] >>= 4;
     return a;
 }
 VERB int32_t vi_hmax(vi a) {
@@ -211,8 +212,9 @@ VERB vi vi_pair(vi a, vi b) {
 }
 // acc + a.low * b.low + a.high * b.high, halves signed.
 VERB vi vi_dot_s16(vi acc, vi a, vi b) {
-    EACH_LANE acc.v[i] += (int16_t)a.v[i] * (int16_t)b.v[i] + (a.v[i] >> 16) * (b.v[i] >> 16);
-    return acc;
+    vi dot;
+    EACH_LANE dot.v[i] = (int16_t)a.v[i] * (int16_t)b.v[i] + (a.v[i] >> 16) * (b.v[i] >> 16);
+    return vi_add(acc, dot);
 }
 
 VERB vq vq_load(const void *p) {
@@ -246,4 +248,9 @@ VERB vd vd_dot(vd acc, vq w, int32_t x, int bits) {
     return acc;
 }
 VERB vd vd_fold(vd acc) { return acc; }
+// 16 * acc + x: the low half of wide activations comes after the high half. acc is folded.
+VERB vd vd_widen(vd acc, int32_t x) {
+    EACH_LANE acc.v[i] = 16 * acc.v[i] + x;
+    return acc;
+}
 VERB vi vd_end(vd acc) { return acc; }

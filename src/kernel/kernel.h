@@ -4,7 +4,8 @@
 // rows in the batch or the split over threads; `memcmp` is the test. Rules, once:
 //   - fma is always explicit; one accumulator per output element; k ascending.
 //   - Float mode: round to nearest even, FTZ and DAZ set in every thread that calls in (threads_set_float_mode).
-//   - Matmul vectors run over output rows (16 lanes = 16 rows = one panel). Sums over a row (norms, softmax sums) run in
+//   - Matmul vectors run over output rows (16 lanes = 16 rows = one panel). Sums over a row (norms, softmax sums) run
+//   in
 //     16 lanes, element i in lane i % 16, then the tree lane j += lane j+8, +4, +2, +1.
 //   - No libm below this line except sqrtf (correctly rounded); exp, sin, cos, log are our own (canon.h, mathd.h).
 // Kernels own nothing and allocate nothing. Buffers are 64-byte aligned and padded to 16 floats a row.
@@ -21,8 +22,8 @@ typedef enum isa { ISA_SCALAR, ISA_AVX2, ISA_AVX512, ISA_COUNT } isa;
 // How activations meet a weight format.
 typedef enum act_group {
     ACT_F32 = 0,  // F32, F16, BF16: f32 activations, fma over k ascending
-    ACT_C32 = 1,  // Q4_0 Q4_1 Q5_0 Q5_1 Q8_0: int8 activations with a scale per 32
-    ACT_C256 = 2, // Q2_K .. Q6_K: int8 activations with a scale per 256
+    ACT_C32 = 1,  // Q4_0 Q4_1 Q5_0 Q5_1 Q8_0: integer activations with a scale per 32
+    ACT_C256 = 2, // Q2_K .. Q6_K: integer activations with a scale per 256
 } act_group;
 
 // A matrix of `rows` output rows by `cols` inputs, packed: panels of 16 output rows, k ascending, lossless.
@@ -55,26 +56,30 @@ float bf16_to_f32(uint16_t h);
 
 // ---- activations -------------------------------------------------------------------------------------------------
 
-// m rows of k activations, in the form that one act_group wants.
-//   C32:  q int8 [m][k]; amax over 32; scale = amax/127; q = rne(x * (127/amax)); sum = Σq (int32);
-//         ssum = scale * (float)sum. amax == 0: all zero.
-//   C256: q int8 [m][k]; amax over 256; scale as above per 256; sum16 int16 = Σq per 16.
-//   A group that holds a non-finite value has scale NaN and q = 0: the NaN reaches every output it touches.
+// m rows of k activations, in the form that one act_group wants, in one of two widths.
+//   C32:  groups of 32;  sum = Σq (int32) and ssum = scale * (float)sum per group.
+//   C256: groups of 256; sum16 = Σq (int16) per 16.
+//   narrow: q in [-127, 127];   scale = amax/127,  q = rne(x * (127/amax)).
+//   wide:   q in [-2032, 2032]; scale = amax/2032, q = rne(x * (2032/amax)), kept as 16*q + low with low in 0..15.
+//   amax == 0: all zero. A group that holds a non-finite value has scale NaN and q = 0: the NaN reaches every output.
+// Which width a matmul's input has is the model's choice, by the accuracy it costs (docs/accuracy.md).
 typedef struct acts {
     act_group group;
+    bool wide;
     uint32_t m, k;
     const float *f; // F32: borrowed rows [m][f_stride]
     size_t f_stride;
     int8_t *q;      // [m][k]
+    int8_t *low;    // wide: [m][k]
     float *scale;   // [m][k/32] or [m][k/256]
     int32_t *sum;   // C32: [m][k/32]
     float *ssum;    // C32: [m][k/32]
     int16_t *sum16; // C256: [m][k/16]
 } acts;
 
-size_t acts_bytes(act_group group, uint32_t m, uint32_t k);
+size_t acts_bytes(act_group group, bool wide, uint32_t m, uint32_t k);
 // Lays the arrays out in `memory` (acts_bytes of it, 64-byte aligned). For ACT_F32 memory may be NULL; set f, f_stride.
-acts acts_init(act_group group, uint32_t m, uint32_t k, void *memory);
+acts acts_init(act_group group, bool wide, uint32_t m, uint32_t k, void *memory);
 
 // ---- attention ---------------------------------------------------------------------------------------------------
 
@@ -84,7 +89,8 @@ enum {
     ATTN_MAX_QUERIES = 8, // query vectors per attn_block call
 };
 
-// One page of one layer and kv head, f16: K [KV_PAGE_TOKENS/16][head_dim][16 tokens], then V [KV_PAGE_TOKENS][head_dim].
+// One page of one layer and kv head, f16: K [KV_PAGE_TOKENS/16][head_dim][16 tokens], then V
+// [KV_PAGE_TOKENS][head_dim].
 static inline size_t kv_head_bytes(uint32_t head_dim) { return (size_t)KV_PAGE_TOKENS * head_dim * 2 * 2; }
 
 // Keys [block * ATTN_BLOCK, ...) of one kv head against n_q query vectors (already scaled by 1/sqrt(head_dim)).
@@ -92,12 +98,12 @@ static inline size_t kv_head_bytes(uint32_t head_dim) { return (size_t)KV_PAGE_T
 //   s_t = fma over d ascending of q[d]*k[t][d];  max = max s_t;  p_t = exp(s_t - max)
 //   sum = Σ p_t (16 lanes by t % 16, then the tree);  out[d] = fma over t ascending of p_t*v[t][d]
 typedef struct attn_job {
-    uint32_t n_q, head_dim;       // head_dim a multiple of 16
+    uint32_t n_q, head_dim; // head_dim a multiple of 16
     const float *q[ATTN_MAX_QUERIES];
     uint32_t n_keys[ATTN_MAX_QUERIES];
     const uint8_t *pages[ATTN_BLOCK / KV_PAGE_TOKENS]; // this layer and head inside each page; only as many as needed
-    float *max, *sum;             // [n_q]
-    float *out;                   // [n_q][head_dim]
+    float *max, *sum;                                  // [n_q]
+    float *out;                                        // [n_q][head_dim]
 } attn_job;
 
 // ---- the table ---------------------------------------------------------------------------------------------------
@@ -108,8 +114,8 @@ typedef struct kernels {
 
     // Quantises row `row` of a from x [k]. For ACT_F32 nothing is to be done and it must not be called.
     void (*quantise)(acts *a, uint32_t row, const float *x);
-    // out[r][n] for rows r in [row0, row0 + n_rows) of a and the 16 outputs of each panel in [panel0, panel0 + n_panels).
-    // out is [a->m][out_stride]; out_stride >= 16 * w->n_panels: padding columns are written (zeros).
+    // out[r][n] for rows r in [row0, row0 + n_rows) of a and the 16 outputs of each panel in [panel0, panel0 +
+    // n_panels). out is [a->m][out_stride]; out_stride >= 16 * w->n_panels: padding columns are written (zeros).
     void (*matmul)(const weight *w, const acts *a, uint32_t row0, uint32_t n_rows, uint32_t panel0, uint32_t n_panels,
                    float *out, size_t out_stride);
     // out[i] = (x[i] * r) * w[i], r = 1 / sqrtf(Σx²/n + eps). n need not be a multiple of 16. out may be x.
@@ -136,8 +142,8 @@ typedef struct kernels {
     uint32_t (*argmax)(const float *x, uint32_t n, bool *finite);
 } kernels;
 
-bool isa_available(isa which);                       // on this processor
+bool isa_available(isa which); // on this processor
 const char *isa_name(isa which);
-bool isa_parse(const char *name, isa *out);          // "scalar", "avx2", "avx512"
-const kernels *kernels_get(isa which);               // check()s that it is available
-const kernels *kernels_best(void);                   // the widest this processor has
+bool isa_parse(const char *name, isa *out); // "scalar", "avx2", "avx512"
+const kernels *kernels_get(isa which);      // check()s that it is available
+const kernels *kernels_best(void);          // the widest this processor has

@@ -18,6 +18,9 @@ enum {
     ROW_CHUNK = 4,  // rows per chunk of the row-wise ops
 };
 
+// Which inputs are quantised wide: decided by the divergence each costs, docs/accuracy.md.
+enum { WIDE_QKV = true, WIDE_ATT = true, WIDE_UP = true, WIDE_DOWN = true, WIDE_HEAD = true };
+
 // Activations quantised for one matmul or for several that share their input: one form per act_group in use.
 typedef struct inputs {
     acts form[3]; // by act_group
@@ -39,7 +42,7 @@ struct scratch {
     float *att;       // [rows][n_heads * head_dim]
     float *gate, *up; // [rows][d_ffn]
     float *rotary;    // [rows][n_rot / 2][2] cos, sin
-    inputs in_d, in_att, in_ffn, in_head;
+    inputs in_qkv, in_att, in_up, in_down, in_head;
     float *head_rows;                      // [max_logits][d]
     uint32_t *row_seq;                     // [rows] sequence of a row
     uint32_t *row_pos;                     // [rows] its absolute position
@@ -62,13 +65,13 @@ static void *take(arena *a, size_t n, size_t each_bytes) {
     return NULL;
 }
 
-static inputs take_inputs(arena *a, uint32_t m, uint32_t k) {
+static inputs take_inputs(arena *a, bool wide, uint32_t m, uint32_t k) {
     inputs in = {0};
     for (int g = 0; g < 3; g++) {
         uint32_t group = g == ACT_C32 ? 32 : 256;
         if (g != ACT_F32 && k % group) continue; // no weight of this form can have such rows
-        void *memory = g == ACT_F32 ? NULL : take(a, acts_bytes(g, m, k), 1);
-        in.form[g] = acts_init(g, m, k, memory);
+        void *memory = g == ACT_F32 ? NULL : take(a, acts_bytes(g, wide, m, k), 1);
+        in.form[g] = acts_init(g, wide, m, k, memory);
     }
     return in;
 }
@@ -86,10 +89,11 @@ static void lay_out(scratch *s, const model_config *c, arena *a) {
     s->gate = take(a, (size_t)rows * pad16(c->d_ffn), sizeof(float));
     s->up = take(a, (size_t)rows * pad16(c->d_ffn), sizeof(float));
     s->rotary = take(a, (size_t)rows * c->n_rot, sizeof(float));
-    s->in_d = take_inputs(a, rows, c->d_model);
-    s->in_att = take_inputs(a, rows, d_q);
-    s->in_ffn = take_inputs(a, rows, c->d_ffn);
-    s->in_head = take_inputs(a, s->max_logits, c->d_model);
+    s->in_qkv = take_inputs(a, WIDE_QKV, rows, c->d_model);
+    s->in_att = take_inputs(a, WIDE_ATT, rows, d_q);
+    s->in_up = take_inputs(a, WIDE_UP, rows, c->d_model);
+    s->in_down = take_inputs(a, WIDE_DOWN, rows, c->d_ffn);
+    s->in_head = take_inputs(a, WIDE_HEAD, s->max_logits, c->d_model);
     s->head_rows = take(a, (size_t)s->max_logits * pad16(c->d_model), sizeof(float));
     s->row_seq = take(a, rows, sizeof(uint32_t));
     s->row_pos = take(a, rows, sizeof(uint32_t));
@@ -245,7 +249,7 @@ static void multiply(const run *r, op *o, const inputs *in, const float *x, cons
 #define wait_rows(o, n_rows) op_wait((o), ((n_rows) + ROW_CHUNK - 1) / ROW_CHUNK)
 
 // Residual add (when there is something to add), norm, and the forms that the next products want.
-static void norm_rows(const run *r, op *o, bool add, const float *norm, const product *p, int n_products) {
+static void norm_rows(const run *r, op *o, bool add, const float *norm, inputs *in, const product *p, int n_products) {
     const model_config *c = &r->m->config;
     const kernels *k = r->m->kernels;
     scratch *s = r->s;
@@ -254,7 +258,7 @@ static void norm_rows(const run *r, op *o, bool add, const float *norm, const pr
         float *x = s->x + (size_t)row * stride, *h = s->h + (size_t)row * stride;
         if (add) k->add(x, s->y + (size_t)row * stride, c->d_model);
         k->rmsnorm(x, norm, c->rms_eps, c->d_model, h);
-        prepare(k, &s->in_d, p, n_products, row, h);
+        prepare(k, in, p, n_products, row, h);
     }
     wait_rows(o, r->n_rows);
 }
@@ -372,24 +376,24 @@ static void run_layer(const run *r, uint32_t i, int worker, op *o) {
     product qkv[] = {{&l->q, s->q}, {&l->k, s->k}, {&l->v, s->v}};
     product out[] = {{&l->o, s->y}}, gate_up[] = {{&l->gate, s->gate}, {&l->up, s->up}}, down[] = {{&l->down, s->y}};
 
-    norm_rows(r, &o[0], i > 0, l->attn_norm, qkv, 3);
-    multiply(r, &o[1], &s->in_d, s->h, qkv, 3, r->n_rows);
+    norm_rows(r, &o[0], i > 0, l->attn_norm, &s->in_qkv, qkv, 3);
+    multiply(r, &o[1], &s->in_qkv, s->h, qkv, 3, r->n_rows);
     for_rows(r, &o[2], r->n_rows, row) place_row(r, i, row);
     wait_rows(&o[2], r->n_rows);
     attend(r, i, worker, &o[3], &o[4]);
     for_rows(r, &o[5], r->n_rows, row) prepare(k, &s->in_att, out, 1, row, s->att + (size_t)row * d_q);
     wait_rows(&o[5], r->n_rows);
     multiply(r, &o[6], &s->in_att, s->att, out, 1, r->n_rows);
-    norm_rows(r, &o[7], true, l->ffn_norm, gate_up, 2);
-    multiply(r, &o[8], &s->in_d, s->h, gate_up, 2, r->n_rows);
+    norm_rows(r, &o[7], true, l->ffn_norm, &s->in_up, gate_up, 2);
+    multiply(r, &o[8], &s->in_up, s->h, gate_up, 2, r->n_rows);
     op *last = &o[9];
     for_rows(r, last, r->n_rows, row) {
         float *gate = s->gate + (size_t)row * ffn_stride;
         k->silu_mul(gate, s->up + (size_t)row * ffn_stride, c->d_ffn, gate);
-        prepare(k, &s->in_ffn, down, 1, row, gate);
+        prepare(k, &s->in_down, down, 1, row, gate);
     }
     wait_rows(last, r->n_rows);
-    multiply(r, &o[10], &s->in_ffn, s->gate, down, 1, r->n_rows);
+    multiply(r, &o[10], &s->in_down, s->gate, down, 1, r->n_rows);
 }
 
 static void run_head(const run *r, op *o) {

@@ -1,0 +1,53 @@
+// Implements interrupt.h. The watcher is detached and lives as long as the program.
+#include "cli/interrupt.h"
+
+#include "base/err.h"
+#include "cli/cli.h"
+
+#include <signal.h>
+#include <unistd.h>
+
+static void *watch(void *arg) {
+    interrupt *i = arg;
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGTERM);
+    for (int signal_number; sigwait(&set, &signal_number) == 0;) {
+        pthread_mutex_lock(&i->lock);
+        if (i->seen || !i->request) _exit(CLI_INTERRUPTED);
+        i->seen = true;
+        rf_cancel(i->request);
+        pthread_mutex_unlock(&i->lock);
+    }
+    return NULL;
+}
+
+interrupt *interrupt_start(void) {
+    interrupt *i = xcalloc(1, sizeof *i);
+    pthread_mutex_init(&i->lock, NULL);
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGTERM);
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+    pthread_t thread;
+    if (pthread_create(&thread, NULL, watch, i) == 0)
+        pthread_detach(thread);
+    else
+        pthread_sigmask(SIG_UNBLOCK, &set, NULL); // no watcher: the signals keep their default
+    return i;
+}
+
+void interrupt_set_request(interrupt *i, rf_request *request) {
+    pthread_mutex_lock(&i->lock);
+    i->request = request;
+    pthread_mutex_unlock(&i->lock);
+}
+
+bool interrupt_seen(interrupt *i) {
+    pthread_mutex_lock(&i->lock);
+    bool seen = i->seen;
+    pthread_mutex_unlock(&i->lock);
+    return seen;
+}
