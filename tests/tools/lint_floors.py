@@ -65,7 +65,8 @@ def length_faults(text, code):
         if not opened:
             if re.match(r"[A-Za-z_]", line):
                 start = number
-            if start and line.endswith("{") and ")" in "".join(lines[start - 1 : number]):
+            head = "".join(lines[start - 1 : number]) if start else ""
+            if line.endswith("{") and ")" in head and "=" not in head:
                 opened = True
             elif line.rstrip().endswith((";", "}")):
                 start = None
@@ -111,14 +112,15 @@ def global_faults(root):
             continue
         table = subprocess.run(["objdump", "-t", path], check=True, capture_output=True, text=True).stdout
         for line in table.splitlines():
-            if match := re.search(r"\sO\s+(\.t?data(?!\.rel\.ro)\S*|\.t?bss\S*|\*COM\*)\s+\S+\s+(\S+)$", line):
+            if match := re.search(r"\s(\.t?data(?!\.rel\.ro)\S*|\.t?bss\S*|\*COM\*)\s+\S+\s+([^.\s]\S*)$", line):
                 yield source, 1, f"the mutable global '{match[2]}' ({match[1]})"
 
 
 def main():
     root = Path(sys.argv[1]).resolve()
-    faults = [f"{where}:{number}: {what}" for found in (source_faults, global_faults) for where, number, what in found(root)]
-    print("\n".join(faults))
+    faults = [*source_faults(root), *global_faults(root)]
+    for where, number, what in faults:
+        print(f"{where}:{number}: {what}")
     return 1 if faults else 0
 
 
