@@ -194,7 +194,8 @@ static int by_place(const void *a, const void *b) {
 // n zeroed rows. Not xcalloc: the size comes from the file.
 static void *table_new(size_t n, size_t row_bytes, err *e) {
     void *p = calloc(n ? n : 1, row_bytes);
-    return p ? p : fail_null(e, ERR_MEMORY, "gguf: cannot allocate a table of %zu entries", n);
+    if (!p) fail(e, ERR_MEMORY, "gguf: cannot allocate a table of %zu entries", n);
+    return p;
 }
 
 // Pointers to each of n rows, sorted.

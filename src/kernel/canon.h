@@ -12,5 +12,5 @@ float canon_log(float x); // x > 0, finite; for log-probabilities; a few ulp
 
 // Deterministic double functions (plain + - * / only, no libm), for the rotary tables. |error| < 1e-14 relative.
 double mathd_exp(double x);
-double mathd_log(double x);                                // x > 0
+double mathd_log(double x);                            // x > 0
 void mathd_sincos(double x, double *sine, double *cosine); // |x| < 2^31

@@ -4,8 +4,7 @@
 // rows in the batch or the split over threads; `memcmp` is the test. Rules, once:
 //   - fma is always explicit; one accumulator per output element; k ascending.
 //   - Float mode: round to nearest even, FTZ and DAZ set in every thread that calls in (threads_set_float_mode).
-//   - Matmul vectors run over output rows (16 lanes = 16 rows = one panel). Sums over a row (norms, softmax sums) run
-//   in
+//   - Matmul vectors run over output rows (16 lanes = 16 rows = one panel). Sums over a row (norms, softmax sums) run in
 //     16 lanes, element i in lane i % 16, then the tree lane j += lane j+8, +4, +2, +1.
 //   - No libm below this line except sqrtf (correctly rounded); exp, sin, cos, log are our own (canon.h, mathd.h).
 // Kernels own nothing and allocate nothing. Buffers are 64-byte aligned and padded to 16 floats a row.
@@ -85,8 +84,7 @@ enum {
     ATTN_MAX_QUERIES = 8, // query vectors per attn_block call
 };
 
-// One page of one layer and kv head, f16: K [KV_PAGE_TOKENS/16][head_dim][16 tokens], then V
-// [KV_PAGE_TOKENS][head_dim].
+// One page of one layer and kv head, f16: K [KV_PAGE_TOKENS/16][head_dim][16 tokens], then V [KV_PAGE_TOKENS][head_dim].
 static inline size_t kv_head_bytes(uint32_t head_dim) { return (size_t)KV_PAGE_TOKENS * head_dim * 2 * 2; }
 
 // Keys [block * ATTN_BLOCK, ...) of one kv head against n_q query vectors (already scaled by 1/sqrt(head_dim)).
@@ -94,12 +92,12 @@ static inline size_t kv_head_bytes(uint32_t head_dim) { return (size_t)KV_PAGE_T
 //   s_t = fma over d ascending of q[d]*k[t][d];  max = max s_t;  p_t = exp(s_t - max)
 //   sum = Σ p_t (16 lanes by t % 16, then the tree);  out[d] = fma over t ascending of p_t*v[t][d]
 typedef struct attn_job {
-    uint32_t n_q, head_dim; // head_dim a multiple of 16
+    uint32_t n_q, head_dim;       // head_dim a multiple of 16
     const float *q[ATTN_MAX_QUERIES];
     uint32_t n_keys[ATTN_MAX_QUERIES];
     const uint8_t *pages[ATTN_BLOCK / KV_PAGE_TOKENS]; // this layer and head inside each page; only as many as needed
-    float *max, *sum;                                  // [n_q]
-    float *out;                                        // [n_q][head_dim]
+    float *max, *sum;             // [n_q]
+    float *out;                   // [n_q][head_dim]
 } attn_job;
 
 // ---- the table ---------------------------------------------------------------------------------------------------
@@ -110,8 +108,8 @@ typedef struct kernels {
 
     // Quantises row `row` of a from x [k]. For ACT_F32 nothing is to be done and it must not be called.
     void (*quantise)(acts *a, uint32_t row, const float *x);
-    // out[r][n] for rows r in [row0, row0 + n_rows) of a and the 16 outputs of each panel in [panel0, panel0 +
-    // n_panels). out is [a->m][out_stride]; out_stride >= 16 * w->n_panels: padding columns are written (zeros).
+    // out[r][n] for rows r in [row0, row0 + n_rows) of a and the 16 outputs of each panel in [panel0, panel0 + n_panels).
+    // out is [a->m][out_stride]; out_stride >= 16 * w->n_panels: padding columns are written (zeros).
     void (*matmul)(const weight *w, const acts *a, uint32_t row0, uint32_t n_rows, uint32_t panel0, uint32_t n_panels,
                    float *out, size_t out_stride);
     // out[i] = (x[i] * r) * w[i], r = 1 / sqrtf(Σx²/n + eps). n need not be a multiple of 16. out may be x.
@@ -138,8 +136,8 @@ typedef struct kernels {
     uint32_t (*argmax)(const float *x, uint32_t n, bool *finite);
 } kernels;
 
-bool isa_available(isa which); // on this processor
+bool isa_available(isa which);                       // on this processor
 const char *isa_name(isa which);
-bool isa_parse(const char *name, isa *out); // "scalar", "avx2", "avx512"
-const kernels *kernels_get(isa which);      // check()s that it is available
-const kernels *kernels_best(void);          // the widest this processor has
+bool isa_parse(const char *name, isa *out);          // "scalar", "avx2", "avx512"
+const kernels *kernels_get(isa which);               // check()s that it is available
+const kernels *kernels_best(void);                   // the widest this processor has

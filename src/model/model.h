@@ -1,8 +1,8 @@
 // Model: one transformer, configured by data, run one step at a time.
 //
-// A model owns its packed weights and its vocabulary's source file mapping; immutable after model_open, so that steps
-// may read it from every worker. model_forward holds no request state: everything a step needs is in `step`. The KV
-// cache is memory of the caller's: n pages of model_kv_page_bytes each, named by index.
+// A model owns its packed weights and its vocabulary's source file mapping; immutable after model_open, so that steps may
+// read it from every worker. model_forward holds no request state: everything a step needs is in `step`.
+// The KV cache is memory of the caller's: n pages of model_kv_page_bytes each, named by index.
 #pragma once
 
 #include "base/threads.h"
@@ -24,7 +24,7 @@ typedef struct model_config {
 typedef struct model model;
 
 typedef struct model_options {
-    isa isa; // with force_isa; otherwise the widest available
+    isa isa;             // with force_isa; otherwise the widest available
     bool force_isa;
     void (*progress)(void *arg, double fraction); // may be NULL; called on the caller's thread while packing
     void *progress_arg;
@@ -52,8 +52,8 @@ typedef struct step_seq {
 typedef struct step {
     step_seq *seqs;
     uint32_t n_seqs;
-    uint8_t *kv;   // base of the page pool
-    float *logits; // [Σ n_logits][model_logits_stride], in order of sequences, then tokens
+    uint8_t *kv;        // base of the page pool
+    float *logits;      // [Σ n_logits][model_logits_stride], in order of sequences, then tokens
 } step;
 
 size_t model_logits_stride(const model *m); // floats between rows of logits, >= n_vocab
@@ -65,6 +65,6 @@ scratch *scratch_new(const model *m, uint32_t max_tokens, uint32_t max_logits, u
 void scratch_free(scratch *s);
 size_t scratch_bytes(const model *m, uint32_t max_tokens, uint32_t max_logits, uint32_t max_context, int n_threads);
 
-// Runs the step on the pool; writes K and V into the pages and the wanted logits. Cannot fail: non-finite values show
-// up in the logits of the rows they belong to, and only there.
+// Runs the step on the pool; writes K and V into the pages and the wanted logits. Cannot fail: non-finite values show up
+// in the logits of the rows they belong to, and only there.
 void model_forward(const model *m, const step *s, scratch *scratch, pool *threads);

@@ -100,7 +100,7 @@ def write_hostile(path):
         (b"nan", F32, struct.pack("<f", math.nan)),
         (b"inf", F64, struct.pack("<d", -math.inf)),
         (b"big", U64, struct.pack("<Q", 2**64 - 1)),
-        (b"strings", ARRAY, struct.pack("<IQ", STRING, 2) + string(b"\xc3") + string(b"\xc3\xbc")),
+        (b"strings", ARRAY, struct.pack("<IQ", STRING, 2) + string(b"\xc3") + string(b"\xc3\xbc" * 64)),
         (b"bools", ARRAY, struct.pack("<IQ", BOOL, 2) + b"\x01\x00"),
         (b"long", STRING, string(b"\x07" * 100_000)),
     ]
@@ -124,7 +124,7 @@ def test_hostile_text(tmp_path):
     shown = inspect_json(path)["metadata"]
     assert shown["general.architecture"] == "\x1b[31mllama\x1b[0m\x00"
     assert shown["general.name"] == b"\xff\xed\xa0\x80\xf0\x9f\x92ok\n\xe2\x80\xae\xc2\x9b\\".decode("utf-8", "replace")
-    assert shown["strings"] == ["\ufffd", "\u00fc"]
+    assert shown["strings"] == ["\ufffd", "\u00fc" * 64]  # the 128 that follows "\xc3" looks like its continuation
     assert shown["bools"] == [True, False]
     assert (shown["nan"], shown["inf"], shown["big"]) == ("nan", "-inf", str(2**64 - 1))
     assert len(shown["long"]) == 100_000
