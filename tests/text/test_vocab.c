@@ -27,6 +27,7 @@ static tables *hello_tables(const char *pre) {
     tables_add(t, " raw", TOKEN_NORMAL);              // 271: a blank is not of the alphabet
     tables_add(t, "<|return|>", TOKEN_CONTROL);       // 272
     tables_add(t, "\xc2\xad\xff", TOKEN_NORMAL);      // 273: U+00AD and a stray byte are not of the alphabet either
+    tables_add(t, "<|end|>", TOKEN_CONTROL);          // 274
     return t;
 }
 
@@ -120,19 +121,24 @@ static void knows_its_tokens(void **state) {
     err e = {0};
     vocab *v = tables_open(t, &e);
     assert_non_null(v);
-    assert_int_equal(vocab_size(v), 274);
+    assert_int_equal(vocab_size(v), 275);
     assert_int_equal(vocab_bos(v), 265);
     assert_int_equal(vocab_eos(v), 'Z');
     assert_false(vocab_adds_bos(v));
     assert_int_equal(vocab_kind(v, 265), TOKEN_CONTROL);
     assert_int_equal(vocab_kind(v, 267), TOKEN_USER_DEFINED);
     static const int32_t ends[] = {'Y', 'Z', 266, 272};
-    for (int32_t id = 0; id < 274; id++) {
+    for (int32_t id = 0; id < 275; id++) {
         bool end = id == ends[0] || id == ends[1] || id == ends[2] || id == ends[3];
         assert_int_equal(vocab_is_eog(v, id), end);
     }
-    tables_free(t);
     vocab_close(v);
+    strcpy(t->tokens[272], "<|reserved|>"); // without <|return|>, <|end|> ends the answer
+    v = tables_open(t, &e);
+    assert_non_null(v);
+    assert_true(vocab_is_eog(v, 274) && !vocab_is_eog(v, 272));
+    vocab_close(v);
+    tables_free(t);
 }
 
 static void gives_bytes_and_finds_them(void **state) {
@@ -277,7 +283,7 @@ static void one_word(tables *t) { strcpy(t->merges[2], "hell"); }
 static void only_a_blank(tables *t) { strcpy(t->merges[2], " "); }
 static void same_merges(tables *t) { strcpy(t->merges[3], "l l"); }
 static void merge_to_control(tables *t) { t->types[257] = TOKEN_CONTROL; }
-static void bos_outside(tables *t) { t->bos = 274; }
+static void bos_outside(tables *t) { t->bos = 275; }
 static void eot_outside(tables *t) { t->eot = UINT32_MAX; }
 
 static void refuses_hostile_tables(void **state) {
@@ -293,7 +299,7 @@ static void refuses_hostile_tables(void **state) {
         {no_tokens, ERR_FORMAT, "tokenizer: tokenizer.ggml.tokens is missing"},
         {zero_tokens, ERR_FORMAT, "tokenizer: a vocabulary of 0 tokens"},
         {no_merges, ERR_FORMAT, "tokenizer: tokenizer.ggml.merges is missing"},
-        {few_types, ERR_FORMAT, "tokenizer: 274 tokens, but 273 token types"},
+        {few_types, ERR_FORMAT, "tokenizer: 275 tokens, but 274 token types"},
         {odd_type, ERR_FORMAT, "tokenizer: token 7 has the unknown type 99"},
         {empty_token, ERR_FORMAT, "tokenizer: token 9 is empty"},
         {same_tokens, ERR_FORMAT, "tokenizer: tokens 98 and 272 are the same"},
@@ -303,8 +309,8 @@ static void refuses_hostile_tables(void **state) {
         {only_a_blank, ERR_FORMAT, "tokenizer: merge 2 is not two tokens and a space between them"},
         {same_merges, ERR_FORMAT, "tokenizer: merge 3 occurs twice"},
         {merge_to_control, ERR_FORMAT, "tokenizer: merge 1 makes the control token 257"},
-        {bos_outside, ERR_FORMAT, "tokenizer: tokenizer.ggml.bos_token_id is 274, but there are 274 tokens"},
-        {eot_outside, ERR_FORMAT, "tokenizer: tokenizer.ggml.eot_token_id is 4294967295, but there are 274 tokens"},
+        {bos_outside, ERR_FORMAT, "tokenizer: tokenizer.ggml.bos_token_id is 275, but there are 275 tokens"},
+        {eot_outside, ERR_FORMAT, "tokenizer: tokenizer.ggml.eot_token_id is 4294967295, but there are 275 tokens"},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         tables *t = hello_tables("gpt-2");
@@ -378,8 +384,7 @@ static void long_runs_take_linear_time(void **state) {
                                         "<",
                                         "ab",
                                         " \n",
-                                        "\xe4\xbd\xa0"
-                                        "A"};
+                                        "\xe4\xbd\xa0\x41"};
     static const char *const names[] = {"smollm", "llama-bpe", "gpt-4o", "deepseek-v3", "default"};
     enum { n_bytes = 128 << 10 };
     char *text = malloc(n_bytes + 16);

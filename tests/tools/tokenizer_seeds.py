@@ -6,8 +6,8 @@ import tempfile
 
 import gguf
 
-TEXTS = ["hello  world 12\n\n x", "<|a|><|b><b> aaaaaaa", "I'M we'll 1234 \r\n\r\n", "é你好😀 a\u0301\u200d\u3000\x85", "\0\x7f",
-         "HelloWorld's a/b//\n", "    \t\t \n  x", "aaaSTOPaaaSTO", "½Ⅻ٣"]
+TEXTS = ["hello  world 12\n\n x", "<|a|><|b><b> aaaaaaa", "I'M we'll 1234 \r\n\r\n", "é你好😀 a\u0301\u200d\u3000\x85",
+         "\0\x7f", "HelloWorld's a/b//\n", "    \t\t \n  x", "aaaSTOPaaaSTO", "½Ⅻ٣"]
 BROKEN = [b"a\xff\xc3(\xf0\x80x\xe2\x82", b"\xed\xa0\x80\xf4\x90\x80\x80", b"\xe2\x82\xac\xe2\x82"]
 
 
