@@ -8,7 +8,7 @@
 
 #include <string.h>
 
-#define BPE_GONE UINT32_MAX // as an id
+#define BPE_GONE UINT32_MAX // as an id; no pair has it
 #define BPE_END  UINT32_MAX // as a neighbour
 
 bool bpe_init(bpe *b, size_t n_merges, err *e) {
@@ -57,7 +57,7 @@ static bool queue_pair(const bpe *b, bpe_work *w, uint32_t left, err *e) {
 
 static bool still_valid(const bpe *b, const bpe_work *w, uint32_t rank, uint32_t left) {
     const bpe_symbol *l = &w->symbols[left];
-    if (l->id == BPE_GONE || l->next == BPE_END) return false;
+    if (l->next == BPE_END) return false;
     uint32_t now = pairmap_get(&b->ranks, l->id, w->symbols[l->next].id);
     return now != PAIRMAP_NONE && b->new_ids[now] == b->new_ids[rank];
 }

@@ -9,7 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define WS        "\\x{9}-\\x{d}\\x{20}\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{3000}"
+#define WS                                                                                                             \
+    "\\x{9}-\\x{d}\\x{20}\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}"                                                   \
+    "\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{3000}"
 #define SPACE     "[" WS "]"
 #define NOT_SPACE "[^" WS "]"
 #define UPPER     "[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]"
@@ -45,20 +47,26 @@ typedef struct presplit_row {
 } presplit_row;
 
 static const presplit_row rows[] = {
-    {{"gpt-2", "phi-2", "mpt", "olmo", "jais", "gigachat", "trillion", "granite-docling", "exaone4"}, {GPT2}, 0, 0},
-    {{"smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"}, {"\\p{N}", GPT2}, 0, 0},
+    {{"gpt-2", "phi-2", "mpt", "olmo", "jais", "gigachat", "trillion", "granite-docling", "exaone4"},
+     {GPT2},
+     false,
+     false},
+    {{"smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"},
+     {"\\p{N}", GPT2},
+     false,
+     false},
     {{"llama-bpe", "llama3", "llama-v3", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2"}, {LLAMA3}, true, true},
-    {{"dbrx", "smaug-bpe", "glm4", "chatglm-bpe"}, {LLAMA3}, 0, 0},
-    {{"qwen2", "deepseek-r1-qwen", "megrez", "hunyuan", "stablelm2", "kormo", "grok-2"}, {QWEN2}, 0, 0},
-    {{"qwen35"}, {QWEN35}, 0, 0},
-    {{"gpt-4o", "llama4", "kanana2"}, {GPT4O}, 0, 0},
+    {{"dbrx", "smaug-bpe", "glm4", "chatglm-bpe"}, {LLAMA3}, false, false},
+    {{"qwen2", "deepseek-r1-qwen", "megrez", "hunyuan", "stablelm2", "kormo", "grok-2"}, {QWEN2}, false, false},
+    {{"qwen35"}, {QWEN35}, false, false},
+    {{"gpt-4o", "llama4", "kanana2"}, {GPT4O}, false, false},
     {{"tekken"}, {TEKKEN}, true, true},
     {{"deepseek-v3", "hunyuan-dense"},
      {"\\p{N}{1,3}", "[\\x{4e00}-\\x{9fa5}\\x{3040}-\\x{309f}\\x{30a0}-\\x{30ff}]+", DEEPSEEK_V3},
-     0,
-     0},
+     false,
+     false},
     // files from before tokenizer.ggml.pre existed, as their own tool has always read them
-    {{"default"}, {"[\\p{P}$+<=>^~|]+", GPT2, "\\p{N}+", "[0-9][0-9][0-9]"}, 0, 0},
+    {{"default"}, {"[\\p{P}$+<=>^~|]+", GPT2, "\\p{N}+", "[0-9][0-9][0-9]"}, false, false},
 };
 
 struct presplit {

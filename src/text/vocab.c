@@ -177,23 +177,10 @@ static bool load_id(loader *l, const char *key, int32_t *id) {
 static bool load_ends(loader *l) {
     static const char *const keys[] = {"tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id",
                                        "tokenizer.ggml.eom_token_id"};
-    static const char *const names[] = {"<|endoftext|>",
-                                        "<|im_end|>",
-                                        "<|eot_id|>",
-                                        "<|eom_id|>",
-                                        "<|end_of_text|>",
-                                        "</s>",
-                                        "<end_of_turn>",
-                                        "<|end_of_turn|>",
-                                        "<|end|>",
-                                        "<|END_OF_TURN_TOKEN|>",
-                                        "<|return|>",
-                                        "<|call|>",
-                                        "<|end_of_role|>",
-                                        "<end_of_utterance>",
-                                        "<EOT>",
-                                        "<|user|>",
-                                        "[EOS]"};
+    static const char *const names[] = {
+        "<|endoftext|>",      "<|im_end|>", "<|eot_id|>",      "<|eom_id|>",      "<|end_of_text|>",
+        "<end_of_turn>",      "</s>",       "<|end_of_turn|>", "<|end_of_role|>", "<|END_OF_TURN_TOKEN|>",
+        "<end_of_utterance>", "<EOT>",      "<|return|>",      "<|call|>",        "<|end|>"};
     vocab *v = l->v;
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
         int32_t id;
@@ -203,7 +190,9 @@ static bool load_ends(loader *l) {
     }
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         int32_t id = special_get(&v->specials, names[i], strlen(names[i]));
-        if (id >= 0) v->tokens[id].ends_generation = true;
+        // where there is a <|return|>, an <|end|> only ends one of the answer's messages
+        bool inner = strcmp(names[i], "<|end|>") == 0 && special_get(&v->specials, "<|return|>", 10) >= 0;
+        if (id >= 0 && !inner) v->tokens[id].ends_generation = true;
     }
     return true;
 }

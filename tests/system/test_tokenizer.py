@@ -1,7 +1,7 @@
 """`rocmforge tokenize` against Hugging Face's `tokenizers`, token for token, on the whole corpus.
 
-Both sides use the vocabulary and merges of a real GGUF file; for the pre-tokenizers of other families the same tables are
-written to a small GGUF with another tokenizer.ggml.pre. Patterns below are those of the models' tokenizer.json.
+Both sides use the vocabulary and merges of a real GGUF file; for the pre-tokenizers of other families the same tables
+are written to a small GGUF with another tokenizer.ggml.pre. Patterns below are those of the models' tokenizer.json.
 Needs ROCMFORGE_BIN and ROCMFORGE_MODEL (a byte-level BPE model with the smollm pre-tokenizer).
 """
 import hashlib
@@ -32,8 +32,8 @@ SUFFIX = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
 GPT4O = (rf"[^\r\n\p{{L}}\p{{N}}]?{UPPER}*{LOWER}+{SUFFIX}|[^\r\n\p{{L}}\p{{N}}]?{UPPER}+{LOWER}*{SUFFIX}|"
          r"\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|" + SPACE_TAIL)
 TEKKEN = GPT4O.replace(SUFFIX, "").replace(r"\p{N}{1,3}", r"\p{N}")
-DEEPSEEK = (r"""[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|"""
-            r"\s*[\r\n]+|" + SPACE_TAIL)
+DEEPSEEK = (r"""[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+|"""
+            r" ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|" + SPACE_TAIL)
 
 
 def split(*patterns):
@@ -133,7 +133,10 @@ def first_difference(got, want, tokens):
     return f"token {at} of {len(got)} and {len(want)}: got {show(got)}, want {show(want)}"
 
 
-@pytest.mark.parametrize("name, parse_special", [(n, False) for n in FAMILIES] + [("smollm", True), ("llama-bpe", True)])
+CASES = [(name, False) for name in FAMILIES] + [("smollm", True), ("llama-bpe", True)]
+
+
+@pytest.mark.parametrize("name, parse_special", CASES)
 def test_corpus(name, parse_special, tables, corpus, models):
     text = corpus.read_bytes().decode("utf-8")
     want = tables.reference(name, parse_special).encode(text, add_special_tokens=False).ids

@@ -4,7 +4,7 @@
     make_corpus.py OUT            the corpus
     make_corpus.py OUT --small    about 50 KB of the same kinds
 
-The bytes depend on Python's unicodedata (which code points are letters, and so on), so equal Pythons give equal corpora.
+The bytes depend on Python's unicodedata (which code points exist), so equal Pythons give equal corpora.
 Code points that this unicodedata does not know are left out: tokenizers disagree on them by their Unicode version.
 """
 import random
@@ -108,7 +108,8 @@ def contractions():
     for apostrophe in ("'", "’", "`", "''", " '"):
         for c in CONTRACTIONS + ["ſ", "S̈", "rE", "lL", "x", "K"]:
             for form in sorted({c, c.upper(), c.capitalize(), c.lower()[:-1] + c[-1:].upper()}):
-                out += [f"we{apostrophe}{form}", f"{apostrophe}{form}{form}", f"9{apostrophe}{form}9", f"É{apostrophe}{form}a"]
+                suffix = apostrophe + form
+                out += [f"we{suffix}", f"{suffix}{form}", f"9{suffix}9", f"É{suffix}a"]
     return " ".join(out) + "\n" + "".join(out)
 
 

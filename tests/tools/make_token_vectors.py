@@ -3,8 +3,8 @@
 
     make_token_vectors.py MODEL.gguf
 
-Needs llama-cpp-python (0.3.36), gguf and tokenizers; made once, the data is committed. For each tokenizer.ggml.pre: how many
-tokens, and the SHA-256 of the ids joined by blanks (of the model's vocabulary, without BOS), control tokens as text.
+Needs llama-cpp-python (0.3.36), gguf and tokenizers; made once, the data is committed. For each tokenizer.ggml.pre:
+how many tokens, and the SHA-256 of the ids joined by blanks (of the model's vocabulary, without BOS), control tokens as text.
 """
 import hashlib
 import json
