@@ -366,10 +366,10 @@ static void draining_finishes_what_it_can(void **state) {
 enum { CROWD = 12 };
 
 static void crowd_param(rf_params *p, char prompt[200]) {
-    size_t n = 1 + (size_t)rand() % (rand() % 3 ? 20 : 150);
+    size_t n = 1 + (size_t)rand() % (rand() % 3 ? 20 : 130);
     for (size_t i = 0; i < n; i++) prompt[i] = (char)('a' + rand() % 26);
     prompt[n] = '\0';
-    *p = request_for(prompt, 1 + (uint32_t)rand() % 60, (uint64_t)rand());
+    *p = request_for(prompt, 1 + (uint32_t)rand() % 120, (uint64_t)rand());
     p->temperature = (float)(rand() % 3);
     p->repeat_penalty = rand() % 2 ? 1.3f : 1;
     p->priority = rand() % 2;
@@ -378,9 +378,9 @@ static void crowd_param(rf_params *p, char prompt[200]) {
 
 // Random arrivals, cancels and sizes; returns how many preemptions there were.
 static uint64_t crowd(world *w) {
-    uint32_t max_running = 1 + (uint32_t)rand() % 6;
+    uint32_t max_running = 1 + (uint32_t)rand() % 8;
     engine *g = world_engine(w, (engine_config){.info.n_ctx = 256,
-                                                .n_pages = 8 + (uint32_t)rand() % 8,
+                                                .n_pages = 8 + (uint32_t)rand() % 4,
                                                 .max_running = max_running,
                                                 .step_tokens = max_running + (uint32_t)rand() % 100});
     char prompts[CROWD][200];

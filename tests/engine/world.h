@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { WORLD_EOS = 256, WORLD_CONTROL = 257, WORLD_POISON = 258, WORLD_VOCAB = 259, WORLD_STRIDE = 272 };
 
