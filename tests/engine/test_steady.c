@@ -3,8 +3,8 @@
 
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 
-static size_t n_calls;
-static bool counting;
+static volatile size_t n_calls; // volatile: compilers know that malloc changes no variable
+static volatile bool counting;
 
 void *__libc_malloc(size_t n_bytes);
 void *__libc_calloc(size_t n, size_t n_bytes);
