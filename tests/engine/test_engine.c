@@ -1,0 +1,479 @@
+// The loop, driven by hand: every cause of an end in every state, batch mates' bytes, preemption, timing of pages.
+#include "world.h"
+
+static rf_params request_for(const char *prompt, uint32_t max_tokens, uint64_t seed) {
+    rf_params p = rf_params_default();
+    p.prompt = prompt, p.max_tokens = max_tokens, p.seed = seed, p.ignore_eos = true;
+    return p;
+}
+
+static const char long_prompt[] = "a prompt of more than one chunk, when a chunk is eight tokens, and of several pages "
+                                  "as well, so that it is still being read a few steps later";
+
+static engine_config chunked(void) { return (engine_config){.step_tokens = 8, .max_running = 4}; }
+
+// ---- answers -----------------------------------------------------------------------------------------------------
+
+static void one_request_ends_at_max_tokens(void **state) {
+    world *w = *state;
+    engine *g = world_engine(w, (engine_config){0});
+    rf_params p = request_for("hello", 5, 1);
+    rf_request *r = world_submit(g, &p);
+    rf_status status;
+    rf_get_status(r, &status);
+    assert_int_equal(status.state, RF_QUEUED);
+    assert_int_equal(status.n_prompt, 5);
+    answer a = {0};
+    for (uint32_t i = 0; i < 5; i++) {
+        assert_int_equal(a.n_ends, 0);
+        w->clock.us += 1000;
+        world_step(g);
+        answer_poll(&a, r);
+        assert_int_equal(a.n_tokens, i + 1);
+    }
+    assert_int_equal(a.end.finish, RF_FINISH_LENGTH);
+    assert_int_equal(a.end.usage.prompt_tokens, 5);
+    assert_int_equal(a.end.usage.completion_tokens, 5);
+    assert_int_equal(a.end.usage.queued_us, 1000);
+    assert_int_equal(a.end.usage.prefill_us, 0);
+    assert_int_equal(a.end.usage.decode_us, 4000);
+    assert_int_equal(pages_used(g), 0);
+    rf_get_status(r, &status);
+    assert_int_equal(status.state, RF_DONE);
+    assert_int_equal(status.finish, RF_FINISH_LENGTH);
+    assert_int_equal(status.n_generated, 5);
+    assert_false(engine_step(g));
+    rf_release(r);
+    world_end(g);
+}
+
+static void context_end_is_length(void **state) {
+    world *w = *state;
+    engine *g = world_engine(w, (engine_config){.info.n_ctx = 40});
+    rf_params p = request_for("hello", 0, 1);
+    rf_request *r = world_submit(g, &p);
+    while (engine_step(g)) engine_check(g);
+    answer a = {0};
+    answer_poll(&a, r);
+    assert_int_equal(a.end.finish, RF_FINISH_LENGTH);
+    assert_int_equal(a.n_tokens, 35);
+    rf_release(r);
+    world_end(g);
+}
+
+static void end_token_stops_and_is_not_shown(void **state) {
+    world *w = *state;
+    uint32_t n_stopped = 0;
+    for (uint64_t seed = 0; seed < 20; seed++) {
+        rf_params p = request_for("to be or", 500, seed), q;
+        p.temperature = 5, p.top_k = 0, p.top_p = 1, p.min_p = 0;
+        q = p, q.ignore_eos = false;
+        answer all, a;
+        world_solo(w, &p, &all);
+        world_solo(w, &q, &a);
+        size_t n = 0;
+        while (n < all.n_tokens && all.tokens[n] != WORLD_EOS) n++;
+        assert_int_equal(a.n_tokens, n);
+        assert_memory_equal(a.tokens, all.tokens, n * sizeof *a.tokens);
+        assert_int_equal(a.end.finish, n < all.n_tokens ? RF_FINISH_STOP : RF_FINISH_LENGTH);
+        n_stopped += n < all.n_tokens;
+        for (size_t i = 0; i + 10 < all.n_bytes; i++) assert_memory_not_equal(all.text + i, "<|special", 9);
+    }
+    assert_true(n_stopped > 5);
+}
+
+static void stop_string_ends_and_is_never_shown(void **state) {
+    world *w = *state;
+    rf_params p = request_for("once upon", 200, 3);
+    answer all, a;
+    world_solo(w, &p, &all);
+    assert_true(all.n_bytes > 60);
+    char stop[8] = {0}; // a piece of the answer, whole characters of it
+    size_t at = 20, end = 24;
+    while ((all.text[at] & 0xC0) == 0x80) at++;
+    while (end <= at || (all.text[end] & 0xC0) == 0x80) end++;
+    memcpy(stop, all.text + at, end - at);
+    const char *stops[] = {"never said", stop};
+    p.stop = stops, p.n_stop = 2;
+    world_solo(w, &p, &a);
+    const char *first = memmem(all.text, all.n_bytes, stop, strlen(stop));
+    assert_int_equal(a.end.finish, RF_FINISH_STOP);
+    assert_int_equal(a.n_bytes, first - all.text);
+    assert_memory_equal(a.text, all.text, a.n_bytes);
+}
+
+static void a_held_back_stop_prefix_is_shown_at_the_end(void **state) {
+    world *w = *state;
+    rf_params p = request_for("once upon", 40, 3);
+    answer all, a;
+    world_solo(w, &p, &all);
+    char stop[16] = {0}; // begins with the answer's last character
+    size_t at = all.n_bytes - 1;
+    while ((all.text[at] & 0xC0) == 0x80) at--;
+    snprintf(stop, sizeof stop, "%.*s never", (int)(all.n_bytes - at), all.text + at);
+    const char *stops[] = {stop};
+    p.stop = stops, p.n_stop = 1;
+    world_solo(w, &p, &a);
+    assert_same_answer(&a, &all);
+}
+
+static void parameters_reach_the_sampler(void **state) {
+    world *w = *state;
+    const rf_params base = request_for("parameters", 60, 5);
+    rf_params all[10];
+    for (int i = 0; i < 10; i++) all[i] = base;
+    all[0].seed = 6;
+    all[1].temperature = 0;
+    all[2].top_k = 2;
+    all[3].top_p = 0.1f;
+    all[4].min_p = 0.9f;
+    all[5].repeat_penalty = 1.8f;
+    all[6].presence_penalty = 2;
+    all[7].frequency_penalty = 2;
+    all[8].temperature = 3;
+    all[9].repeat_penalty = 1.8f, all[9].penalty_last_n = 2;
+    answer a, b;
+    world_solo(w, &base, &a);
+    for (int i = 0; i < 10; i++) {
+        world_solo(w, &all[i], &b);
+        if (a.n_tokens == b.n_tokens && !memcmp(a.tokens, b.tokens, a.n_tokens * sizeof *a.tokens))
+            fail_msg("change %d changed nothing", i);
+    }
+    answer c;
+    world_solo(w, &all[5], &b);
+    world_solo(w, &all[9], &c);
+    assert_true(memcmp(b.tokens, c.tokens, sizeof b.tokens) != 0);
+}
+
+static void logprobs_come_with_every_token(void **state) {
+    world *w = *state;
+    engine *g = world_engine(w, (engine_config){0});
+    rf_params p = request_for("log", 9, 2);
+    p.logprobs = true, p.n_logprobs = 3, p.temperature = 0;
+    rf_request *r = world_submit(g, &p);
+    while (engine_step(g)) continue;
+    rf_event event;
+    assert_true(rf_poll(r, &event));
+    assert_int_equal(event.n_tokens, 9); // coalesced: nobody read
+    for (size_t i = 0; i < 9; i++) {
+        const rf_token_logprob *row = event.logprobs + i * 4;
+        assert_int_equal(row[0].token, event.tokens[i]);
+        assert_int_equal(row[1].token, event.tokens[i]); // greedy: the best alternative
+        assert_true(row[0].logprob < 0 && row[1].logprob >= row[2].logprob && row[2].logprob >= row[3].logprob);
+    }
+    rf_release(r);
+    world_end(g);
+}
+
+// ---- every end in every state ------------------------------------------------------------------------------------
+
+typedef enum cause { BY_CANCEL, BY_RELEASE, BY_TIMEOUT, BY_CLOSE, N_CAUSES } cause;
+
+// A victim in the given state, among others; it ends by the cause within one step and the others never notice.
+static void end_in_state(world *w, rf_state at, cause why) {
+    w->clock = clock_manual(0);
+    engine *g = world_engine(w, chunked());
+    rf_params mate_params = request_for("a mate", 30, 9), p = request_for(long_prompt, 30, 4);
+    if (why == BY_TIMEOUT) p.timeout_ms = 1000;
+    rf_request *mate = world_submit(g, &mate_params);
+    answer a = {0}, b = {0}, solo;
+    world_step(g);
+    rf_request *r = world_submit(g, &p), *watcher = rf_retain(r);
+    if (at == RF_QUEUED)
+        rf_release(r), r = watcher; // one caller suffices: nothing has been taken yet
+    else
+        while (state_of(r) != at) world_step(g);
+    if (at == RF_DECODE) world_step(g);
+    uint32_t before = w->n_steps, used = pages_used(g);
+    if (why == BY_CANCEL) rf_cancel(r), rf_cancel(r);
+    if (why == BY_TIMEOUT) w->clock.us += 1000 * 1000;
+    if (why == BY_CLOSE) engine_shut(g, 0);
+    if (why == BY_RELEASE) {
+        request_hold(r); // the test's own eyes
+        rf_release(r);
+        if (at != RF_QUEUED) rf_release(r);
+    }
+    world_step(g);
+    assert_true(w->n_steps <= before + 1);
+    assert_int_equal(state_of(r), RF_DONE);
+    if (at != RF_QUEUED) assert_true(pages_used(g) < used);
+    if (why != BY_RELEASE) {
+        answer_poll(&a, r);
+        assert_int_equal(a.n_ends, 1);
+        assert_int_equal(a.end.finish, why == BY_TIMEOUT ? RF_FINISH_TIMEOUT : RF_FINISH_CANCELLED);
+        assert_true(at == RF_DECODE ? a.n_tokens > 0 : a.n_tokens == 0);
+    }
+    if (why != BY_CLOSE) {
+        while (engine_step(g)) engine_check(g);
+        world_solo(w, &mate_params, &solo);
+        answer_poll(&b, mate);
+        assert_same_answer(&b, &solo);
+    }
+    if (why == BY_RELEASE) {
+        request_drop(r);
+    } else {
+        rf_release(r);
+        if (at != RF_QUEUED) rf_release(watcher);
+    }
+    rf_release(mate);
+    world_end(g);
+}
+
+static void every_end_in_every_state(void **state) {
+    for (int at = RF_QUEUED; at <= RF_DECODE; at++)
+        for (int why = 0; why < N_CAUSES; why++) end_in_state(*state, (rf_state)at, (cause)why);
+}
+
+static void cancel_while_waiting_for_a_place(void **state) {
+    world *w = *state;
+    engine *g = world_engine(w, (engine_config){.max_running = 1, .step_tokens = 8});
+    rf_params p = request_for("first", 20, 1), q = request_for("second", 20, 2);
+    rf_request *r = world_submit(g, &p), *s = world_submit(g, &q);
+    world_step(g);
+    world_step(g);
+    assert_int_equal(state_of(s), RF_QUEUED);
+    rf_cancel(s);
+    world_step(g);
+    assert_int_equal(state_of(s), RF_DONE);
+    answer a = {0};
+    answer_poll(&a, s);
+    assert_int_equal(a.end.finish, RF_FINISH_CANCELLED);
+    assert_int_equal(state_of(r), RF_DECODE);
+    rf_release(r), rf_release(s);
+    world_end(g);
+}
+
+static void cancel_it(world *w) { rf_cancel(w->arg); }
+
+static void cancel_in_the_middle_of_a_step(void **state) {
+    world *w = *state;
+    engine *g = world_engine(w, (engine_config){0});
+    rf_params p = request_for("mid-step", 50, 1);
+    rf_request *r = world_submit(g, &p);
+    world_step(g);
+    w->arg = r;
+    w->during = cancel_it;
+    world_step(g);
+    w->during = NULL;
+    world_step(g);
+    answer a = {0};
+    answer_poll(&a, r);
+    assert_int_equal(a.end.finish, RF_FINISH_CANCELLED);
+    assert_int_equal(a.n_tokens, 2);
+    rf_release(r);
+    world_end(g);
+}
+
+static void done_stays_done(void **state) {
+    world *w = *state;
+    engine *g = world_engine(w, (engine_config){0});
+    rf_params p = request_for("done", 1, 1);
+    rf_request *r = world_submit(g, &p);
+    while (engine_step(g)) continue;
+    rf_cancel(r), rf_cancel(r);
+    world_step(g);
+    answer a = {0};
+    answer_poll(&a, r);
+    assert_int_equal(a.n_ends, 1);
+    assert_int_equal(a.end.finish, RF_FINISH_LENGTH);
+    rf_event event;
+    assert_false(rf_poll(r, &event));
+    assert_false(rf_wait(r, &event, -1)); // returns: nothing will ever come
+    assert_int_equal(event.kind, RF_EVENT_NONE);
+    world_end(g);
+    rf_cancel(r); // the engine is gone, the handle is not
+    rf_status status;
+    rf_get_status(r, &status);
+    assert_int_equal(status.finish, RF_FINISH_LENGTH);
+    rf_release(r);
+}
+
+static void bad_numbers_end_only_their_request(void **state) {
+    world *w = *state;
+    const int32_t poison[] = {WORLD_POISON, 1, 2, 3};
+    for (w->n_healthy = 1; w->n_healthy < 12; w->n_healthy += 3) {
+        engine *g = world_engine(w, chunked());
+        rf_params bad = request_for(NULL, 30, 1), good[3];
+        bad.prompt_tokens = poison, bad.n_prompt_tokens = 4;
+        rf_request *r[4];
+        for (uint64_t i = 0; i < 3; i++) {
+            good[i] = request_for(i ? "good" : long_prompt, 30, i);
+            r[i] = world_submit(g, &good[i]);
+            if (i == 1) r[3] = world_submit(g, &bad);
+        }
+        while (engine_step(g)) engine_check(g);
+        answer a[4] = {0}, solo;
+        for (int i = 0; i < 4; i++) answer_poll(&a[i], r[i]), rf_release(r[i]);
+        assert_int_equal(a[3].end.finish, RF_FINISH_ERROR);
+        assert_int_equal(a[3].end.error.code, RF_ERR_NUMERIC);
+        assert_true(strlen(a[3].end.error.message) > 10);
+        assert_int_equal(a[3].n_tokens, w->n_healthy <= 4 ? 0 : w->n_healthy - 4);
+        for (int i = 0; i < 3; i++) {
+            world_solo(w, &good[i], &solo);
+            assert_same_answer(&a[i], &solo);
+        }
+        world_end(g);
+    }
+    w->n_healthy = 1;
+}
+
+// ---- the door ----------------------------------------------------------------------------------------------------
+
+static void a_full_queue_is_busy(void **state) {
+    world *w = *state;
+    engine *g = world_engine(w, (engine_config){.max_queue = 2, .max_running = 1, .step_tokens = 8});
+    rf_params p = request_for("queue", 3, 1);
+    rf_error error = {0};
+    rf_request *r[3] = {world_submit(g, &p), world_submit(g, &p)};
+    assert_null(rf_submit(g, &p, &error));
+    assert_int_equal(error.code, RF_ERR_BUSY);
+    world_step(g); // one got in: one place is free
+    r[2] = world_submit(g, &p);
+    assert_null(rf_submit(g, &p, NULL));
+    rf_cancel(r[2]); // cancelling frees the place as well
+    world_step(g);
+    rf_request *again = world_submit(g, &p);
+    while (engine_step(g)) engine_check(g);
+    assert_int_equal(state_of(again), RF_DONE);
+    for (int i = 0; i < 3; i++) rf_release(r[i]);
+    rf_release(again);
+    world_end(g);
+}
+
+static void draining_finishes_what_it_can(void **state) {
+    world *w = *state;
+    engine *g = world_engine(w, (engine_config){0});
+    rf_params p = request_for("short", 3, 1), q = request_for("long", 400, 1);
+    rf_request *r = world_submit(g, &p), *s = world_submit(g, &q);
+    engine_shut(g, 50);
+    rf_error error = {0};
+    assert_null(rf_submit(g, &p, &error));
+    assert_int_equal(error.code, RF_ERR_STOPPED);
+    for (int i = 0; i < 5; i++) w->clock.us += 9000, world_step(g);
+    w->clock.us += 9000;
+    engine_run(g);
+    answer a = {0}, b = {0};
+    answer_poll(&a, r), answer_poll(&b, s);
+    assert_int_equal(a.end.finish, RF_FINISH_LENGTH);
+    assert_int_equal(b.end.finish, RF_FINISH_CANCELLED);
+    assert_int_equal(b.n_tokens, 5);
+    rf_release(r), rf_release(s);
+    world_end(g);
+}
+
+// ---- any load: the same bytes ------------------------------------------------------------------------------------
+
+enum { CROWD = 12 };
+
+static void crowd_param(rf_params *p, char prompt[200]) {
+    size_t n = 1 + (size_t)rand() % (rand() % 3 ? 20 : 130);
+    for (size_t i = 0; i < n; i++) prompt[i] = (char)('a' + rand() % 26);
+    prompt[n] = '\0';
+    *p = request_for(prompt, 1 + (uint32_t)rand() % 120, (uint64_t)rand());
+    p->temperature = (float)(rand() % 3);
+    p->repeat_penalty = rand() % 2 ? 1.3f : 1;
+    p->priority = rand() % 2;
+    p->ignore_eos = rand() % 2;
+}
+
+// Random arrivals, cancels and sizes; returns how many preemptions there were.
+static uint64_t crowd(world *w) {
+    uint32_t max_running = 1 + (uint32_t)rand() % 8;
+    engine *g = world_engine(w, (engine_config){.info.n_ctx = 256,
+                                                .n_pages = 8 + (uint32_t)rand() % 4,
+                                                .max_running = max_running,
+                                                .step_tokens = max_running + (uint32_t)rand() % 100});
+    char prompts[CROWD][200];
+    rf_params params[CROWD];
+    rf_request *r[CROWD];
+    bool cancelled[CROWD] = {0};
+    uint32_t n = 0;
+    do {
+        if (n < CROWD && rand() % 3 == 0) {
+            crowd_param(&params[n], prompts[n]);
+            r[n] = world_submit(g, &params[n]);
+            n++;
+        }
+        if (n && rand() % 40 == 0) {
+            uint32_t victim = (uint32_t)rand() % n;
+            cancelled[victim] = true;
+            rf_cancel(r[victim]);
+        }
+        world_step(g);
+    } while (n < CROWD || engine_get_schedule(g)->n_running || engine_get_schedule(g)->n_waiting);
+    for (uint32_t i = 0; i < n; i++) {
+        answer a = {0}, solo;
+        answer_poll(&a, r[i]);
+        world_solo(w, &params[i], &solo);
+        assert_int_equal(a.n_ends, 1);
+        if (cancelled[i] && a.end.finish == RF_FINISH_CANCELLED) {
+            assert_true(a.n_tokens <= solo.n_tokens);
+            assert_memory_equal(a.tokens, solo.tokens, a.n_tokens * sizeof *a.tokens);
+        } else {
+            assert_same_answer(&a, &solo);
+        }
+        rf_release(r[i]);
+    }
+    uint64_t n_preempted = engine_get_schedule(g)->n_preempted;
+    world_end(g);
+    return n_preempted;
+}
+
+static void any_load_gives_the_same_bytes(void **state) {
+    uint64_t n_preempted = 0;
+    for (unsigned seed = 1; seed <= 40; seed++) {
+        srand(seed);
+        n_preempted += crowd(*state);
+    }
+    assert_true(n_preempted > 100);
+}
+
+static void steps_are_bounded(void **state) {
+    world *w = *state;
+    w->max_step_tokens = 0;
+    engine *g = world_engine(w, chunked());
+    rf_request *r[6];
+    for (uint64_t i = 0; i < 6; i++) {
+        rf_params p = request_for(long_prompt, 20, i);
+        r[i] = world_submit(g, &p);
+    }
+    while (engine_step(g)) assert_true(w->n_tokens <= 8 && w->n_seqs <= 4);
+    assert_int_equal(w->max_step_tokens, 8);
+    for (int i = 0; i < 6; i++) rf_release(r[i]);
+    world_end(g);
+}
+
+static int setup(void **state) {
+    world *w = malloc(sizeof *w);
+    world_open(w);
+    *state = w;
+    return 0;
+}
+
+static int teardown(void **state) {
+    world_close(*state);
+    free(*state);
+    return 0;
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(one_request_ends_at_max_tokens),
+        cmocka_unit_test(context_end_is_length),
+        cmocka_unit_test(end_token_stops_and_is_not_shown),
+        cmocka_unit_test(stop_string_ends_and_is_never_shown),
+        cmocka_unit_test(a_held_back_stop_prefix_is_shown_at_the_end),
+        cmocka_unit_test(parameters_reach_the_sampler),
+        cmocka_unit_test(logprobs_come_with_every_token),
+        cmocka_unit_test(every_end_in_every_state),
+        cmocka_unit_test(cancel_while_waiting_for_a_place),
+        cmocka_unit_test(cancel_in_the_middle_of_a_step),
+        cmocka_unit_test(done_stays_done),
+        cmocka_unit_test(bad_numbers_end_only_their_request),
+        cmocka_unit_test(a_full_queue_is_busy),
+        cmocka_unit_test(draining_finishes_what_it_can),
+        cmocka_unit_test(any_load_gives_the_same_bytes),
+        cmocka_unit_test(steps_are_bounded),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}

@@ -1,0 +1,165 @@
+// Pages are taken all or nothing, given back whole, and kv_check sees every kind of corruption.
+#include "engine/kv.h"
+
+#include "unit.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+typedef struct fixture {
+    kv kv;
+    kv_table a, b;
+} fixture;
+
+static int setup(void **state) {
+    fixture *f = calloc(1, sizeof *f);
+    err e = {0};
+    assert_true(kv_init(&f->kv, 4, 64, &e));
+    kv_table_init(&f->a, 4 * KV_PAGE_TOKENS), kv_table_init(&f->b, 4 * KV_PAGE_TOKENS);
+    *state = f;
+    return 0;
+}
+
+static int teardown(void **state) {
+    fixture *f = *state;
+    kv_release(&f->kv, &f->a), kv_release(&f->kv, &f->b);
+    kv_table_free(&f->a), kv_table_free(&f->b);
+    kv_free(&f->kv);
+    free(f);
+    return 0;
+}
+
+static void check_all(const fixture *f) {
+    kv_table *tables[] = {(kv_table *)&f->a, (kv_table *)&f->b};
+    kv_check(&f->kv, tables, 2);
+}
+
+static void pages_for_tokens(void **state) {
+    (void)state;
+    assert_int_equal(kv_pages_for(0), 0);
+    assert_int_equal(kv_pages_for(1), 1);
+    assert_int_equal(kv_pages_for(KV_PAGE_TOKENS), 1);
+    assert_int_equal(kv_pages_for(KV_PAGE_TOKENS + 1), 2);
+    assert_int_equal(kv_pages_for(UINT32_MAX), UINT32_MAX / KV_PAGE_TOKENS + 1);
+}
+
+static void reserve_is_all_or_nothing(void **state) {
+    fixture *f = *state;
+    assert_true(kv_reserve(&f->kv, &f->a, 2 * KV_PAGE_TOKENS + 1));
+    assert_int_equal(f->a.n_pages, 3);
+    assert_false(kv_reserve(&f->kv, &f->b, KV_PAGE_TOKENS + 1));
+    assert_int_equal(f->b.n_pages, 0);
+    assert_int_equal(f->kv.n_free, 1);
+    assert_int_equal(kv_reach(&f->kv, &f->b), KV_PAGE_TOKENS);
+    assert_true(kv_reserve(&f->kv, &f->b, KV_PAGE_TOKENS));
+    assert_int_equal(f->kv.n_free, 0);
+    check_all(f);
+}
+
+static void reserve_again_takes_only_what_is_missing(void **state) {
+    fixture *f = *state;
+    assert_true(kv_reserve(&f->kv, &f->a, 5));
+    uint32_t first = f->a.pages[0];
+    assert_true(kv_reserve(&f->kv, &f->a, KV_PAGE_TOKENS));
+    assert_true(kv_reserve(&f->kv, &f->a, 1));
+    assert_int_equal(f->a.n_pages, 1);
+    assert_true(kv_reserve(&f->kv, &f->a, KV_PAGE_TOKENS + 1));
+    assert_int_equal(f->a.pages[0], first);
+    assert_int_not_equal(f->a.pages[1], first);
+    check_all(f);
+}
+
+static void release_empties_and_returns(void **state) {
+    fixture *f = *state;
+    assert_true(kv_reserve(&f->kv, &f->a, 4 * KV_PAGE_TOKENS));
+    kv_commit(&f->a, 100);
+    assert_int_equal(f->a.n_cached, 100);
+    kv_release(&f->kv, &f->a);
+    assert_int_equal(f->a.n_cached, 0);
+    assert_int_equal(f->a.n_pages, 0);
+    assert_int_equal(f->kv.n_free, 4);
+    kv_release(&f->kv, &f->a); // nothing left: nothing happens
+    assert_int_equal(f->kv.n_free, 4);
+    check_all(f);
+}
+
+static void longest_unused_page_is_taken_first(void **state) {
+    fixture *f = *state;
+    assert_true(kv_reserve(&f->kv, &f->a, 1));
+    uint32_t used = f->a.pages[0];
+    kv_release(&f->kv, &f->a);
+    assert_true(kv_reserve(&f->kv, &f->a, 4 * KV_PAGE_TOKENS));
+    assert_int_equal(f->a.pages[3], used);
+}
+
+static void impossible_pool_is_an_error(void **state) {
+    (void)state;
+    kv k;
+    err e = {0};
+    assert_false(kv_init(&k, 1u << 31, SIZE_MAX / 2, &e));
+    assert_int_equal(e.code, ERR_MEMORY);
+    e = (err){0};
+    assert_false(kv_init(&k, 1u << 31, 1u << 30, &e));
+    assert_int_equal(e.code, ERR_MEMORY);
+}
+
+// ---- what must abort ---------------------------------------------------------------------------------------------
+
+typedef void corruption(fixture *f);
+static void fine(fixture *f) { (void)f; }
+static void lost_reference(fixture *f) { f->kv.pages[f->a.pages[0]].n_refs = 2; }
+static void two_owners(fixture *f) { f->b.pages[0] = f->a.pages[0]; }
+static void out_of_range(fixture *f) { f->a.pages[0] = 4; }
+static void cached_beyond_pages(fixture *f) { f->a.n_cached = KV_PAGE_TOKENS + 1; }
+static void free_count(fixture *f) { f->kv.n_free--; }
+static void broken_link(fixture *f) { f->kv.pages[f->kv.oldest].newer = KV_NO_PAGE; }
+static void back_link(fixture *f) { f->kv.pages[f->kv.newest].older = f->kv.newest; }
+static void cycle(fixture *f) { f->kv.pages[f->kv.newest].newer = f->kv.newest; }
+static void leaked(fixture *f) { f->a.n_pages = 0, f->a.n_cached = 0; }
+static void commit_unreserved(fixture *f) { kv_commit(&f->a, KV_PAGE_TOKENS + 1); }
+static void double_free(fixture *f) {
+    kv_table copy = f->b;
+    kv_release(&f->kv, &f->b);
+    kv_release(&f->kv, &copy);
+}
+
+static bool aborts(fixture *f, corruption *corrupt) {
+    pid_t child = fork();
+    if (child == 0) {
+        if (!freopen("/dev/null", "w", stderr)) _exit(2);
+        signal(SIGABRT, SIG_DFL);
+        corrupt(f);
+        check_all(f);
+        _exit(0);
+    }
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    return WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT;
+}
+
+static void corruption_is_seen(void **state) {
+    fixture *f = *state;
+    assert_true(kv_reserve(&f->kv, &f->a, 1) && kv_reserve(&f->kv, &f->b, 1));
+    assert_false(aborts(f, fine));
+    corruption *const all[] = {lost_reference, two_owners, out_of_range, cached_beyond_pages, free_count, broken_link,
+                               back_link,      cycle,      leaked,       commit_unreserved,   double_free};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        if (!aborts(f, all[i])) fail_msg("corruption %zu was not seen", i);
+}
+
+int main(void) {
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        TEST(pages_for_tokens),
+        TEST(reserve_is_all_or_nothing),
+        TEST(reserve_again_takes_only_what_is_missing),
+        TEST(release_empties_and_returns),
+        TEST(longest_unused_page_is_taken_first),
+        TEST(impossible_pool_is_an_error),
+        TEST(corruption_is_seen),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
