@@ -57,7 +57,7 @@ float bf16_to_f32(uint16_t h);
 
 // m rows of k activations, in the form that one act_group wants.
 //   C32:  q int8 [m][k]; amax over 32; scale = amax/127; q = rne(x * (127/amax)); sum = Σq (int32);
-//         ssum = scale * (float)sum. amax == 0: all zero.
+//         ssum = scale * (float)sum. amax < 127 * FLT_MIN (the scale would be denormal): all zero.
 //   C256: q int8 [m][k]; amax over 256; scale as above per 256; sum16 int16 = Σq per 16.
 //   A group that holds a non-finite value has scale NaN and q = 0: the NaN reaches every output it touches.
 typedef struct acts {
