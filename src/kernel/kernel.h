@@ -61,7 +61,8 @@ float bf16_to_f32(uint16_t h);
 //   C256: groups of 256; sum16 = Σq (int16) per 16.
 //   narrow: q in [-127, 127];   scale = amax/127,  q = rne(x * (127/amax)).
 //   wide:   q in [-2032, 2032]; scale = amax/2032, q = rne(x * (2032/amax)), kept as 16*q + low with low in 0..15.
-//   amax == 0: all zero. A group that holds a non-finite value has scale NaN and q = 0: the NaN reaches every output.
+//   A group whose scale would be denormal is all zero. One that holds a non-finite value has scale NaN and q = 0: the
+//   NaN reaches every output.
 // Which width a matmul's input has is the model's choice, by the accuracy it costs (docs/accuracy.md).
 typedef struct acts {
     act_group group;

@@ -1,17 +1,16 @@
 // Packed weights: 16 output rows interleaved, so that a vector's lanes are output rows and k ascends in memory.
 //
-//   panel   = records, k ascending; a record is 64 k of a 32-wide format (the last may be half used), 256 k of a K
-//   format record  = header, then chunks header  32-wide: f16 d[2 blocks][16], and with mins f16 m[2 blocks][16]
-//           K:       f16 d[16], f16 m[16] (unused without mins), s8 sub[256/sub][16], and with own mins u8
-//           min[256/sub][16]
-//   chunk   = 8 quads (32 k), or 16 quads (64 k) where sub-scales span 16; first the low plane, then the high plane
-//   quad    = 64 bytes, [16 rows][4 k]: what a VNNI instruction takes. A plane of `bits` bits folds 8/bits quads into
-//   one:
-//             of its n = quads*bits/8 vectors, vector g % n holds quad g, shifted left by bits * (g / n)
+//   panel   records, k ascending: 64 k of a 32-wide format each (the last may be half used), 256 k of a K format
+//   record  header, then chunks
+//   header  32-wide: f16 d[2 blocks][16]; with mins f16 m[2 blocks][16]
+//           K: f16 d[16], f16 m[16] (unused without mins), s8 sub[256/sub][16]; with own mins u8 min[256/sub][16]
+//   chunk   8 quads (32 k), or 16 quads (64 k) where sub-scales span 16: the low plane, then the high plane
+//   quad    64 bytes, [16 rows][4 k]: what a VNNI instruction takes. A plane folds 8/bits quads into one vector:
+//           of its n = quads*bits/8 vectors, vector g % n holds quad g, shifted left by bits * (g / n)
 //   F32, F16, BF16: [k][16 rows]
 //
-// Lossless: every bit of the block is kept (Q8_0's quants are stored unsigned, + 128). Rows past the last are zero
-// bits. Borrows source and destination; distinct panels may be packed by distinct threads.
+// Lossless: every bit of the block is kept (Q8_0 unsigned, + 128). Rows past the last are zero bits.
+// Borrows source and destination; distinct panels may be packed by distinct threads.
 #include "kernel/format.h"
 
 #include <string.h>
