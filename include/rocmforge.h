@@ -23,7 +23,8 @@
 // Threads: every function may be called from any thread, except that one request's rf_poll/rf_wait belong to one thread
 // at a time. Ownership: who gets an object from a function that returns one must give it back (close, release).
 // Laws: the tokens of a request depend on the model file, its prompt, its parameters and its seed, and on nothing else;
-// every accepted request gets exactly one RF_EVENT_END, always last; rf_cancel is legal at any time, any number of times.
+// every accepted request gets exactly one RF_EVENT_END, always last; rf_cancel is legal at any time, any number of
+// times.
 #pragma once
 
 #include <stdbool.h>
@@ -60,21 +61,21 @@ typedef struct rf_error {
 typedef struct rf_engine rf_engine;
 
 typedef struct rf_engine_options { // zero (or NULL for the whole struct) means the default
-    int n_threads;           // 0: affinity mask and cgroup quota
-    const char *isa;         // NULL: the widest; "scalar", "avx2", "avx512"
-    uint32_t n_ctx;          // tokens per sequence; 0: the model's training context, at most what memory allows
-    uint32_t max_running;    // sequences decoded together; default 32
-    uint32_t max_queue;      // requests waiting; default 256; more: RF_ERR_BUSY
-    uint32_t step_tokens;    // tokens per step; default 512
-    uint64_t kv_bytes;       // size of the KV pool; 0: enough for n_ctx tokens once
+    int n_threads;                 // 0: affinity mask and cgroup quota
+    const char *isa;               // NULL: the widest; "scalar", "avx2", "avx512"
+    uint32_t n_ctx;                // tokens per sequence; 0: the model's training context, at most what memory allows
+    uint32_t max_running;          // sequences decoded together; default 32
+    uint32_t max_queue;            // requests waiting; default 256; more: RF_ERR_BUSY
+    uint32_t step_tokens;          // tokens per step; default 512
+    uint64_t kv_bytes;             // size of the KV pool; 0: enough for n_ctx tokens once
     void (*progress)(void *arg, double fraction); // loading; may be NULL
     void *progress_arg;
 } rf_engine_options;
 
 // Loads a model and starts the engine thread. NULL and *error on failure.
 rf_engine *rf_engine_open(const char *model_path, const rf_engine_options *options, rf_error *error);
-// Stops: waits up to drain_ms for running requests, cancels the rest (each gets its RF_EVENT_END), joins every thread and
-// frees. Request handles stay valid until released. engine may be NULL.
+// Stops: waits up to drain_ms for running requests, cancels the rest (each gets its RF_EVENT_END), joins every thread
+// and frees. Request handles stay valid until released. engine may be NULL.
 void rf_engine_close(rf_engine *engine, int drain_ms);
 
 typedef struct rf_model_info {
@@ -98,31 +99,32 @@ const char *rf_token_bytes(const rf_engine *engine, int32_t token, size_t *n_byt
 typedef struct rf_request rf_request;
 
 typedef struct rf_params {
-    // Prompt: text (NUL-terminated, or n_prompt_bytes of it when not 0) or tokens (when n_prompt_tokens is not 0). Copied.
+    // Prompt: text (NUL-terminated, or n_prompt_bytes of it when not 0) or tokens (when n_prompt_tokens is not 0).
+    // Copied.
     const char *prompt;
     size_t n_prompt_bytes;
     const int32_t *prompt_tokens;
     size_t n_prompt_tokens;
-    bool parse_special;         // "<|im_start|>" in the text is the control token
+    bool parse_special; // "<|im_start|>" in the text is the control token
 
-    uint32_t max_tokens;        // 1..; 0: until the context is full
-    float temperature;          // 0: greedy. >= 0
-    uint32_t top_k;             // 0: off
-    float top_p;                // (0, 1]; 1: off
-    float min_p;                // [0, 1]; 0: off
-    float repeat_penalty;       // > 0; 1: off. Divides positive logits, multiplies negative ones (CTRL, Keskar 2019)
-    float presence_penalty;     // [-2, 2]; subtracted once from tokens that occurred
-    float frequency_penalty;    // [-2, 2]; subtracted per occurrence
-    uint32_t penalty_last_n;    // tokens (prompt and answer) looked at by repeat_penalty; 0: all
+    uint32_t max_tokens;     // 1..; 0: until the context is full
+    float temperature;       // 0: greedy. >= 0
+    uint32_t top_k;          // 0: off
+    float top_p;             // (0, 1]; 1: off
+    float min_p;             // [0, 1]; 0: off
+    float repeat_penalty;    // > 0; 1: off. Divides positive logits, multiplies negative ones (CTRL, Keskar 2019)
+    float presence_penalty;  // [-2, 2]; subtracted once from tokens that occurred
+    float frequency_penalty; // [-2, 2]; subtracted per occurrence
+    uint32_t penalty_last_n; // tokens (prompt and answer) looked at by repeat_penalty; 0: all
     uint64_t seed;
     bool ignore_eos;
-    const char *const *stop;    // n_stop strings; never shown. Copied
+    const char *const *stop; // n_stop strings; never shown. Copied
     size_t n_stop;
-    int64_t timeout_ms;         // 0: none; counted from submit
-    int32_t priority;           // higher runs first
-    uint32_t n_logprobs;        // log-probabilities of the chosen token and this many alternatives (0..20) ...
-    bool logprobs;              // ... are given with each event
-    const char *id;             // copied, for statistics and traces; may be NULL
+    int64_t timeout_ms;  // 0: none; counted from submit
+    int32_t priority;    // higher runs first
+    uint32_t n_logprobs; // log-probabilities of the chosen token and this many alternatives (0..20) ...
+    bool logprobs;       // ... are given with each event
+    const char *id;      // copied, for statistics and traces; may be NULL
 
     // Called when events become ready after none were, on the engine's thread: do nothing there but wake your own
     // thread (write an eventfd). May be NULL.
@@ -138,7 +140,7 @@ typedef enum rf_finish {
     RF_FINISH_LENGTH, // max_tokens or the end of the context
     RF_FINISH_CANCELLED,
     RF_FINISH_TIMEOUT,
-    RF_FINISH_ERROR,  // see event.error
+    RF_FINISH_ERROR, // see event.error
 } rf_finish;
 const char *rf_finish_name(rf_finish finish); // "stop", "length", "cancelled", "timeout", "error"
 
@@ -156,23 +158,23 @@ typedef enum rf_event_kind { RF_EVENT_NONE, RF_EVENT_TEXT, RF_EVENT_END } rf_eve
 
 typedef struct rf_event { // pointers are borrowed until the next rf_poll/rf_wait/rf_release of this request
     rf_event_kind kind;
-    const char *text;   // TEXT: whole UTF-8 characters; several tokens may share one event, n_bytes may be 0
+    const char *text; // TEXT: whole UTF-8 characters; several tokens may share one event, n_bytes may be 0
     size_t n_bytes;
     const int32_t *tokens; // the tokens behind this event
     size_t n_tokens;
     const rf_token_logprob *logprobs; // with params.logprobs: [n_tokens][1 + n_logprobs], the chosen token first
-    rf_finish finish;   // END
-    rf_error error;     // END with RF_FINISH_ERROR
-    rf_usage usage;     // END
+    rf_finish finish;                 // END
+    rf_error error;                   // END with RF_FINISH_ERROR
+    rf_usage usage;                   // END
 } rf_event;
 
 // Hands a request to the engine. The parameters are validated here, once, for every front end. NULL and *error when a
 // value is out of range, the prompt is empty, not UTF-8 or too long, the queue is full or the engine is stopping.
 rf_request *rf_submit(rf_engine *engine, const rf_params *params, rf_error *error);
-rf_request *rf_retain(rf_request *request);  // one more holder
-void rf_release(rf_request *request);        // the last release of an unfinished request cancels it
-void rf_cancel(rf_request *request);         // sets a flag; the END event follows within one engine step
-bool rf_poll(rf_request *request, rf_event *event);                 // false: nothing ready
+rf_request *rf_retain(rf_request *request);         // one more holder
+void rf_release(rf_request *request);               // the last release of an unfinished request cancels it
+void rf_cancel(rf_request *request);                // sets a flag; the END event follows within one engine step
+bool rf_poll(rf_request *request, rf_event *event); // false: nothing ready
 bool rf_wait(rf_request *request, rf_event *event, int timeout_ms); // -1: for ever; false: timed out
 
 typedef enum rf_state { RF_QUEUED, RF_PREFILL, RF_DECODE, RF_DONE } rf_state;
