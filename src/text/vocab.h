@@ -1,8 +1,8 @@
 // Vocabulary and tokenizer: bytes to token ids and back, from a GGUF file's own tables.
 //
-// Byte-level BPE ("gpt2" model): PCRE2 splits the text with the pattern named by tokenizer.ggml.pre, then merges by rank.
-// Owns copies of what it needs; immutable after vocab_open, so any thread may use it.
-// Does not render chat templates and does not add BOS unless asked.
+// Byte-level BPE ("gpt2" model): PCRE2 splits the text with the pattern named by tokenizer.ggml.pre, then merges by
+// rank. Owns copies of what it needs; immutable after vocab_open, so any thread may use it. Does not render chat
+// templates and does not add BOS unless asked.
 #pragma once
 
 #include "base/err.h"
@@ -24,9 +24,9 @@ vocab *vocab_open(const gguf *g, err *e); // NULL: unknown tokenizer model or pr
 void vocab_close(vocab *v);
 
 uint32_t vocab_size(const vocab *v);
-int32_t vocab_bos(const vocab *v);      // -1 if none
-int32_t vocab_eos(const vocab *v);      // -1 if none
-bool vocab_adds_bos(const vocab *v);    // tokenizer.ggml.add_bos_token
+int32_t vocab_bos(const vocab *v);                // -1 if none
+int32_t vocab_eos(const vocab *v);                // -1 if none
+bool vocab_adds_bos(const vocab *v);              // tokenizer.ggml.add_bos_token
 bool vocab_is_eog(const vocab *v, int32_t token); // ends a generation: eos, eot, <|im_end|>, <|endoftext|> ...
 token_kind vocab_kind(const vocab *v, int32_t token);
 
