@@ -12,7 +12,7 @@
 
 typedef struct text_stream text_stream;
 
-// stops: n_stops strings (copied); empty strings are ignored.
+// stops: n_stops strings (copied); those that are empty or not UTF-8 are ignored. The one that ends first wins.
 text_stream *text_stream_new(const char *const *stops, size_t n_stops);
 void text_stream_free(text_stream *s);
 // Feeds bytes. Returns the text that may now be shown: borrowed until the next call, *n_out bytes (may be 0).
