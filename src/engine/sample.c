@@ -175,7 +175,7 @@ int32_t sample_token(sampler *s, const sample_params *p, const float *logits, co
     memcpy(s->logits, logits, s->n_vocab * sizeof *logits);
     penalise(s, p, history, n_history);
     int32_t best = argmax(s->logits, s->n_vocab);
-    if (p->temperature < FLT_MIN) return best; // denormals are zero here
+    if (p->temperature == 0) return best;
 
     s->best = s->logits[best];
     if (p->top_k && p->top_k < s->n_vocab)
@@ -183,7 +183,7 @@ int32_t sample_token(sampler *s, const sample_params *p, const float *logits, co
     else
         keep_all(s, s->logits);
     if (p->top_p < 1) keep_nucleus(s, p->top_p);
-    if (p->min_p >= FLT_MIN) keep_likely(s, p->min_p);
+    if (p->min_p > 0) keep_likely(s, p->min_p);
 
     double target = draw(p->seed, n_history) * weigh(s, p->temperature), sum = (double)s->kept[0].weight;
     uint32_t chosen = 0;

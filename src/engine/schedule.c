@@ -68,8 +68,7 @@ static uint32_t share_budget(schedule *s) {
 }
 
 // In order of service; whoever comes later pays. The last one makes do with what there is, perhaps nothing.
-static bool reserve_running(schedule *s, kv *k) {
-    uint32_t n_before = s->n_running;
+static void reserve_running(schedule *s, kv *k) {
     for (uint32_t i = 0; i < s->n_running; i++) {
         sequence *q = s->running[i];
         while (!kv_reserve(k, &q->kv, q->kv.n_cached + q->n_planned)) {
@@ -80,11 +79,10 @@ static bool reserve_running(schedule *s, kv *k) {
             q->n_planned = kv_reach(k, &q->kv) - q->kv.n_cached;
         }
     }
-    return s->n_running == n_before;
 }
 
-// From the head only: nobody overtakes. A chunk is never trimmed to the pages left, so what is admitted now is not
-// preempted in the next step by the growth of the others alone.
+// From the head only: nobody overtakes. A chunk is never trimmed to the pages left: with less than that, reading it
+// would soon be for nothing.
 static void admit(schedule *s, kv *k, uint32_t left) {
     while (left && s->n_waiting && s->n_running < s->max_running) {
         sequence *q = s->waiting[0];
@@ -99,8 +97,8 @@ static void admit(schedule *s, kv *k, uint32_t left) {
 
 void schedule_plan(schedule *s, kv *k) {
     uint32_t left = share_budget(s);
-    // Pages that somebody had to give up go to those who stayed first.
-    if (reserve_running(s, k)) admit(s, k, left);
+    reserve_running(s, k);
+    admit(s, k, left);
 
     s->n_planned = 0;
     for (uint32_t i = 0; i < s->n_running; i++)

@@ -290,6 +290,17 @@ static void extremes_stay_defined(void **state) {
             }
 }
 
+static void penalties_beyond_all_floats_still_tie(void **state) {
+    (void)state;
+    const float logits[] = {10, 10, 10, 10, 10, 10};
+    const int32_t history[] = {3, 5};
+    sample_params p = neutral;
+    p.repeat_penalty = 1e-38f; // 10 / 1e-38 is no float
+    unsigned seen = 0;
+    for (p.seed = 0; p.seed < 50; p.seed++) seen |= 1u << once(logits, N, p, history, 2);
+    assert_int_equal(seen, 1u << 3 | 1u << 5);
+}
+
 // ---- against a plain implementation ------------------------------------------------------------------------------
 
 typedef struct ranked {
@@ -389,6 +400,7 @@ int main(void) {
         cmocka_unit_test(counts_do_not_leak_to_the_next),
         cmocka_unit_test(non_finite_logits_fail),
         cmocka_unit_test(extremes_stay_defined),
+        cmocka_unit_test(penalties_beyond_all_floats_still_tie),
         cmocka_unit_test(agrees_with_a_plain_implementation),
         cmocka_unit_test(logprobs_are_the_log_softmax),
     };
