@@ -8,6 +8,7 @@
 #include <rocmforge.h>
 
 #include <argp.h>
+#include <errno.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -71,93 +72,87 @@ static const struct argp_option OPTIONS[] = {
     {0},
 };
 
+// The options that become fields of rf_params as they are; false if `key` is none of them.
+static bool parse_sampling(int key, const char *arg, struct argp_state *state, rf_params *p) {
+    switch (key) {
+    case OPT_TEMPERATURE:
+        return p->temperature = cli_parse_float(state, "--temperature", arg), true;
+    case OPT_TOP_K:
+        return p->top_k = (uint32_t)cli_parse_int(state, "--top-k", arg, 0, UINT32_MAX), true;
+    case OPT_TOP_P:
+        return p->top_p = cli_parse_float(state, "--top-p", arg), true;
+    case OPT_MIN_P:
+        return p->min_p = cli_parse_float(state, "--min-p", arg), true;
+    case OPT_REPEAT:
+        return p->repeat_penalty = cli_parse_float(state, "--repeat-penalty", arg), true;
+    case OPT_PRESENCE:
+        return p->presence_penalty = cli_parse_float(state, "--presence-penalty", arg), true;
+    case OPT_FREQUENCY:
+        return p->frequency_penalty = cli_parse_float(state, "--frequency-penalty", arg), true;
+    case OPT_LAST_N:
+        return p->penalty_last_n = (uint32_t)cli_parse_int(state, "--repeat-last-n", arg, 0, UINT32_MAX), true;
+    case OPT_SEED:
+        return p->seed = (uint64_t)cli_parse_int(state, "--seed", arg, 0, INT64_MAX), true;
+    case OPT_IGNORE_EOS:
+        return p->ignore_eos = true;
+    case OPT_SPECIAL:
+        return p->parse_special = true;
+    case OPT_TIMEOUT:
+        return p->timeout_ms = cli_parse_int(state, "--timeout", arg, 1, 1000000) * 1000, true;
+    case 'n':
+        return p->max_tokens = (uint32_t)cli_parse_int(state, "--max-tokens", arg, 0, UINT32_MAX), true;
+    default:
+        return false;
+    }
+}
+
 static error_t parse(int key, char *arg, struct argp_state *state) {
     args *a = state->input;
-    rf_params *p = &a->params;
+    if (parse_sampling(key, arg, state, &a->params)) return 0;
     switch (key) {
     case 'm':
         a->model = arg;
-        break;
+        return 0;
     case 'p':
         a->input.text = arg;
-        break;
+        return 0;
     case OPT_FILE:
         a->input.file = arg;
-        break;
-    case 'n':
-        p->max_tokens = (uint32_t)cli_parse_int(state, "--max-tokens", arg, 0, UINT32_MAX);
-        break;
-    case OPT_TEMPERATURE:
-        p->temperature = cli_parse_float(state, "--temperature", arg);
-        break;
-    case OPT_TOP_K:
-        p->top_k = (uint32_t)cli_parse_int(state, "--top-k", arg, 0, UINT32_MAX);
-        break;
-    case OPT_TOP_P:
-        p->top_p = cli_parse_float(state, "--top-p", arg);
-        break;
-    case OPT_MIN_P:
-        p->min_p = cli_parse_float(state, "--min-p", arg);
-        break;
-    case OPT_REPEAT:
-        p->repeat_penalty = cli_parse_float(state, "--repeat-penalty", arg);
-        break;
-    case OPT_PRESENCE:
-        p->presence_penalty = cli_parse_float(state, "--presence-penalty", arg);
-        break;
-    case OPT_FREQUENCY:
-        p->frequency_penalty = cli_parse_float(state, "--frequency-penalty", arg);
-        break;
-    case OPT_LAST_N:
-        p->penalty_last_n = (uint32_t)cli_parse_int(state, "--repeat-last-n", arg, 0, UINT32_MAX);
-        break;
-    case OPT_SEED:
-        p->seed = (uint64_t)cli_parse_int(state, "--seed", arg, 0, INT64_MAX);
-        break;
+        return 0;
     case OPT_STOP:
-        if (p->n_stop == MAX_STOPS) argp_error(state, "--stop may be given at most %d times", MAX_STOPS);
-        a->stops[p->n_stop++] = arg;
-        break;
-    case OPT_IGNORE_EOS:
-        p->ignore_eos = true;
-        break;
-    case OPT_SPECIAL:
-        p->parse_special = true;
-        break;
-    case OPT_TIMEOUT:
-        p->timeout_ms = cli_parse_int(state, "--timeout", arg, 1, 1000000) * 1000;
-        break;
+        if (a->params.n_stop == MAX_STOPS) argp_error(state, "--stop may be given at most %d times", MAX_STOPS);
+        a->stops[a->params.n_stop++] = arg;
+        return 0;
     case OPT_JSON:
         a->json = true;
-        break;
+        return 0;
     case 't':
         a->engine.n_threads = (int)cli_parse_int(state, "--threads", arg, 1, 1024);
-        break;
+        return 0;
     case OPT_ISA:
         a->engine.isa = arg;
-        break;
+        return 0;
     case 'c':
         a->engine.n_ctx = (uint32_t)cli_parse_int(state, "--ctx", arg, 1, UINT32_MAX);
-        break;
+        return 0;
     case 'v':
         a->verbose = true;
-        break;
+        return 0;
     case ARGP_KEY_ARG:
         argp_error(state, "unexpected argument '%s'; the prompt goes after -p", arg);
-        break;
+        return EINVAL;
     case ARGP_KEY_END:
         if (!a->model) argp_error(state, "a model is needed: -m FILE");
-        break;
+        return 0;
     default:
         return ARGP_ERR_UNKNOWN;
     }
-    return 0;
 }
 
 // What a run leaves behind besides what it streamed.
 typedef struct outcome {
-    char *text; // heap; kept for --json only
-    size_t n_bytes;
+    char *text;     // heap; kept for --json only
+    size_t n_bytes; // of the answer so far
     json_t *tokens; // array; --json only
     rf_event end;
     bool output_failed;
@@ -167,6 +162,7 @@ static void take_text(outcome *o, const rf_event *event, bool json) {
     if (!json) {
         bool written = fwrite(event->text, 1, event->n_bytes, stdout) == event->n_bytes && fflush(stdout) == 0;
         o->output_failed |= !written;
+        o->n_bytes += event->n_bytes;
         return;
     }
     o->text = realloc(o->text, o->n_bytes + event->n_bytes + 1);
@@ -210,7 +206,7 @@ static void print_statistics(const rf_usage *u) {
 static int finish(const args *a, const outcome *o) {
     if (a->json)
         print_json(o);
-    else if (!o->output_failed)
+    else if (o->n_bytes && !o->output_failed)
         putchar('\n');
     if (fflush(stdout) != 0 || o->output_failed) return cli_fail(ERR_IO, "cannot write to standard output");
     if (a->verbose || isatty(STDERR_FILENO)) print_statistics(&o->end.usage);
