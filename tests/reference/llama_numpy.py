@@ -139,34 +139,28 @@ class Llama:
 # ---- rounding, for Numerics ----------------------------------------------------------------------------------------
 
 
-def int8(group):
-    """int8 with one f32 scale per `group` values: scale = amax/127, q = rne(x * 127/amax)."""
+def int8(group, limit=127):
+    """int8 with one f32 scale per `group` values: scale = amax/127, q = rne(x * 127/amax). A limit of 127 * 128 is two
+    planes at one scale: q = 128 * high + low."""
     def apply(x):
         g = x.reshape(-1, group)
         amax = np.abs(g).max(axis=1, keepdims=True)
         safe = np.where(amax > 0, amax, 1).astype(x.dtype)
-        return (np.rint(g * (127 / safe).astype(x.dtype)) * (amax / 127).astype(x.dtype)).reshape(x.shape)
+        return (np.rint(g * (limit / safe).astype(x.dtype)) * (amax / limit).astype(x.dtype)).reshape(x.shape)
     return apply
 
 
-def int8_planes(group):
-    """Two int8 planes: the second quantises what the first left over."""
-    one = int8(group)
-
+def int8_wide_quad(group, quad=4, limit=127 * 128):
+    """int8, but the `quad` neighbours that hold the group's largest value have two planes (|q| <= limit) at the same
+    scale, which the others set: an outlier no longer coarsens its group, and the dot stays one integer."""
     def apply(x):
-        high = one(x)
-        return high + one(x - high)
-    return apply
-
-
-def int8_but_max(group):
-    """int8 of all but the largest value of a group, which is kept: outliers no longer coarsen their neighbours."""
-    one = int8(group)
-
-    def apply(x):
-        g = x.reshape(-1, group)
-        largest = np.arange(group) == np.abs(g).argmax(axis=1)[:, None]
-        return np.where(largest, g, one(np.where(largest, 0, g))).reshape(x.shape)
+        g = x.reshape(-1, group // quad, quad)
+        amax = np.abs(g).max(axis=2)
+        first = amax.argmax(axis=1)
+        rest = np.where(np.arange(group // quad) == first[:, None], 0, amax).max(axis=1)
+        scale = np.maximum(rest / 127, amax.max(axis=1) / limit).astype(x.dtype)[:, None, None]
+        safe = np.where(scale > 0, scale, 1)
+        return (np.rint(g / safe) * scale).astype(x.dtype).reshape(x.shape)
     return apply
 
 

@@ -8,7 +8,7 @@ import time
 import numpy as np
 
 from yardstick import load_tokens
-from llama_numpy import Llama, Numerics, bf16, f16, int8, int8_but_max, int8_planes, kl, log_softmax, q8_0
+from llama_numpy import Llama, Numerics, bf16, f16, int8, int8_wide_quad, kl, log_softmax, q8_0
 
 USES = ("attn_qkv", "attn_output", "ffn_up", "ffn_down", "output")
 
@@ -17,7 +17,7 @@ def acts(default, **special):
     return {use: f for use in USES if (f := special.get(use, default))}
 
 
-I32, I64, I16, PLANES = int8(32), int8(64), int8(16), int8_planes(32)
+I32, I64, I16, PLANES = int8(32), int8(64), int8(16), int8(32, 127 * 128)
 ROWS = {
     "int8/32": Numerics(acts(I32)),
     "int8/32 + f16 KV (current)": Numerics(acts(I32), k=f16, v=f16),
@@ -30,7 +30,10 @@ ROWS = {
     "int8/64": Numerics(acts(I64)),
     "int8/16": Numerics(acts(I16)),
     "int8 two planes/32": Numerics(acts(PLANES)),
-    "int8/32, largest of 32 exact": Numerics(acts(int8_but_max(32))),
+    "int8 two planes/32 + f16 KV": Numerics(acts(PLANES), k=f16, v=f16),
+    "int8 two planes/32 + q8_0 KV": Numerics(acts(PLANES), k=q8_0, v=q8_0),
+    "int8/32, largest value in two planes": Numerics(acts(int8_wide_quad(32, 1))),
+    "int8/32, largest quad in two planes": Numerics(acts(int8_wide_quad(32))),
     **{"int8/32, planes on " + " ".join(uses): Numerics(acts(I32, **dict.fromkeys(uses, PLANES))) for uses in (
         ("attn_qkv", "ffn_up"), ("attn_qkv", "output"), ("attn_qkv", "ffn_up", "output"),
         ("attn_qkv", "ffn_up", "ffn_down"), ("attn_qkv", "ffn_up", "ffn_down", "output"))},

@@ -39,7 +39,7 @@ def load_tokens(model):
 class Peer:
     """llama-cpp-python, all logits of a token list. kv: "f32", "f16", "q8_0"."""
 
-    def __init__(self, model, kv="f16", n_ctx=LONG_TOKENS, n_threads=2, flash=False):
+    def __init__(self, model, kv="f16", n_ctx=LONG_TOKENS, n_threads=1, flash=False):
         kind = {"f32": 0, "f16": 1, "q8_0": 8}[kv]
         self.llama = quiet_llama(model, n_ctx=n_ctx, n_batch=512, n_threads=n_threads, n_threads_batch=n_threads,
                                  logits_all=True, type_k=kind, type_v=kind, flash_attn=flash or kv == "q8_0")
