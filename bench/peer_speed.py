@@ -3,8 +3,8 @@
     peer_speed.py MODEL.gguf [--engine build/release/rocmforge] [--rounds 5] [--threads 2] [--llama-bench PROGRAM]
 
 Rounds alternate (A B C A B C ...), so that a noisy neighbour hurts all; the table gives medians, the spread (min..max) and
-the median of the ratios within each round. Prefill is one batch of 512 tokens into an empty cache; decode is 128 single
-tokens after it. Each side is warmed up inside its process, and runs in a process of its own.
+the median of the ratios within each round. Prefill is one batch of 512 tokens, decode is 128 single tokens, both from an
+empty cache. Each measurement is a process of its own that warms up, then takes the median of three.
 """
 import argparse
 import json
@@ -15,15 +15,16 @@ import sys
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-N_PREFILL, N_DECODE = 512, 128
+N_PREFILL, N_DECODE, REPEATS = 512, 128, 3
 FIELDS = ("prefill", "decode")
 
 
 def peer_once(model, n_threads, flash):
-    """{"prefill": tokens/s, "decode": tokens/s} of llama.cpp in this process; best of three inside one process."""
+    """{"prefill": tokens/s, "decode": tokens/s} of llama.cpp in this process."""
     import llama_cpp as lc
 
-    lc.llama_log_set(QUIET := lc.llama_log_callback(lambda *_: None), None)
+    quiet = lc.llama_log_callback(lambda *_: None)  # kept alive
+    lc.llama_log_set(quiet, None)
     lc.llama_backend_init()
     m = lc.llama_model_load_from_file(model.encode(), lc.llama_model_default_params())
     p = lc.llama_context_default_params()
@@ -31,49 +32,37 @@ def peer_once(model, n_threads, flash):
     p.n_threads = p.n_threads_batch = n_threads
     p.flash_attn_type = 1 if flash else 0
     context = lc.llama_init_from_model(m, p)
-    ids = [(i * 7919 + 13) % 40000 + 100 for i in range(N_PREFILL + N_DECODE)]
+    ids = [(i * 7919 + 13) % 40000 + 100 for i in range(N_PREFILL)]
     batch = (lc.llama_token * len(ids))(*ids)
 
-    def decode(first, n):
-        part = lc.llama_batch_get_one((lc.llama_token * n).from_buffer(batch, first * 4), n)
-        if lc.llama_decode(context, part) != 0:
-            sys.exit("peer: llama_decode failed")
-        lc.llama_synchronize(context)
-
-    best = dict.fromkeys(FIELDS, 0.0)
-    for warm in range(4):  # the first is the warm-up
+    def timed(pieces):
+        """Tokens per second of feeding the pieces, [(first, n)], into an empty cache."""
         lc.llama_memory_clear(lc.llama_get_memory(context), True)
-        t0 = time.perf_counter()
-        decode(0, N_PREFILL)
-        t1 = time.perf_counter()
-        for i in range(N_DECODE):
-            decode(N_PREFILL + i, 1)
-        t2 = time.perf_counter()
-        if warm:
-            best["prefill"] = max(best["prefill"], N_PREFILL / (t1 - t0))
-            best["decode"] = max(best["decode"], N_DECODE / (t2 - t1))
-    del QUIET
-    return best
+        start = time.perf_counter()
+        for first, n in pieces:
+            part = lc.llama_batch_get_one((lc.llama_token * n).from_buffer(batch, first * 4), n)
+            if lc.llama_decode(context, part) != 0:
+                sys.exit("peer: llama_decode failed")
+            lc.llama_synchronize(context)
+        return sum(n for _, n in pieces) / (time.perf_counter() - start)
+
+    jobs = {"prefill": [(0, N_PREFILL)], "decode": [(i, 1) for i in range(N_DECODE)]}
+    timed(jobs["prefill"])
+    return {f: statistics.median(timed(jobs[f]) for _ in range(REPEATS)) for f in FIELDS}
 
 
 def run(command):
     return json.loads(subprocess.run([str(c) for c in command], stdout=subprocess.PIPE, check=True).stdout)
 
 
-def pick(report, field):
-    """Our report's figure: `prefill` or `prefill_tokens_per_s`, at the top or under "results"."""
-    flat = report.get("results", report)
-    return next(float(flat[k]) for k in (f"{field}_tokens_per_s", f"{field}_tps", field) if k in flat)
-
-
 def ours(engine, model, n_threads):
-    report = run([engine, "bench", "-m", model, "--threads", n_threads, "--json"])
-    return {f: pick(report, f) for f in FIELDS}
+    report = run([engine, "bench", "-m", model, "-t", n_threads, "-p", N_PREFILL, "-n", N_DECODE, "-r", REPEATS, "--json"])
+    return {f: report[f + "_tokens_per_s"] for f in FIELDS}
 
 
 def llama_bench(program, model, n_threads, flash):
     rows = run([program, "-m", model, "-t", n_threads, "-p", N_PREFILL, "-n", N_DECODE, "-fa", int(flash), "-ngl", 0,
-                "-r", 3, "-o", "json"])
+                "-r", REPEATS, "-o", "json"])
     return {"prefill": max(r["avg_ts"] for r in rows if r["n_prompt"]), "decode": max(r["avg_ts"] for r in rows if r["n_gen"])}
 
 

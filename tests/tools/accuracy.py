@@ -11,13 +11,12 @@ import argparse
 import hashlib
 import json
 import pathlib
-import subprocess
 import sys
 import tempfile
 
 import numpy as np
 
-from yardstick import CACHE, ROOT, Peer, load_texts, load_tokens, run_json, tokenizer
+from yardstick import CACHE, ROOT, Peer, load_texts, load_tokens, quiet_llama, run_json, tokenizer
 from llama_numpy import Llama, kl, log_softmax, nll
 
 MAX_KL, MIN_TOP1, WINDOW = 2e-3, 0.98, 512
@@ -25,10 +24,6 @@ MAX_KL, MIN_TOP1, WINDOW = 2e-3, 0.98, 512
 
 def windows(ids):
     return [ids[i:i + WINDOW] for i in range(0, len(ids), WINDOW) if len(ids[i:i + WINDOW]) > 1]
-
-
-def perplexity(forward, ids):
-    return float(np.exp(np.concatenate([nll(log_softmax(forward(w)), w) for w in windows(ids)]).mean()))
 
 
 class Reference:
@@ -53,30 +48,52 @@ class Reference:
 
 
 class Engine:
-    """The program under test, one run per token list."""
+    """The program under test. It reads text, so ids become text again, and the count of rows tells if they came back."""
 
-    def __init__(self, program, model, n_vocab, extra=()):
-        self.command, self.n_vocab, self.extra = [program, "perplexity", "-m", model], n_vocab, extra
+    def __init__(self, program, model, n_vocab, options):
+        self.command = [program, "perplexity", "-m", model, "--json", *options]
+        self.detokenize = quiet_llama(model, vocab_only=True).detokenize
+        self.n_vocab = n_vocab
+
+    def run(self, ids, ctx):
+        """Logits [n][n_vocab], a window of ctx tokens at a time, and the program's own report."""
+        with tempfile.TemporaryDirectory(dir=CACHE) as d:
+            text, logits = pathlib.Path(d) / "text", pathlib.Path(d) / "logits"
+            text.write_bytes(self.detokenize(ids, special=True))
+            report = run_json([*self.command, text, "--ctx", ctx, "--logits", logits])
+            rows = np.fromfile(logits, "<f4").reshape(-1, self.n_vocab)
+        if len(rows) != len(ids):
+            sys.exit(f"accuracy: {len(rows)} rows of logits came for {len(ids)} tokens")
+        return rows, report
 
     def forward(self, ids):
-        with tempfile.TemporaryDirectory() as d:
-            d = pathlib.Path(d)
-            (d / "ids.json").write_text(json.dumps(list(map(int, ids))))
-            (d / "empty").write_text("")
-            subprocess.run([*map(str, self.command), str(d / "empty"), "--ctx", str(len(ids)), "--tokens-file",
-                            str(d / "ids.json"), "--logits", str(d / "out.bin"), *self.extra],
-                           check=True, stdout=subprocess.DEVNULL)
-            logits = np.fromfile(d / "out.bin", "<f4")
-        if logits.size != len(ids) * self.n_vocab:
-            sys.exit(f"accuracy: {logits.size} logits came for {len(ids)} tokens of {self.n_vocab}")
-        return logits.reshape(len(ids), self.n_vocab)
+        return self.run(ids, max(2, len(ids)))[0]
+
+    def windows(self, ids):
+        rows, self.report = self.run(ids, WINDOW)
+        return np.split(rows, range(WINDOW, len(ids), WINDOW))
 
 
-def distance(reference, forward, tokens):
+class EachWindow:
+    """Anything that has only `forward`, window by window."""
+
+    def __init__(self, forward):
+        self.forward = forward
+
+    def windows(self, ids):
+        return (self.forward(w) for w in windows(ids))
+
+
+def perplexity(who, ids):
+    scores = [nll(log_softmax(rows), w) for rows, w in zip(who.windows(ids), windows(ids))]
+    return float(np.exp(np.concatenate(scores).mean()))
+
+
+def distance(reference, who, tokens):
     """KL and top-1 agreement, over all tokens and per text."""
     per, same = {}, []
     for name, ids in tokens.items():
-        ref, got = log_softmax(reference.forward(ids)), log_softmax(forward(ids))
+        ref, got = log_softmax(reference.forward(ids)), log_softmax(who.forward(ids))
         per[name] = kl(ref, got)
         same.append(ref.argmax(axis=1) == got.argmax(axis=1))
     every = np.concatenate(list(per.values()))
@@ -94,27 +111,22 @@ def main():
     a = p.parse_args()
     reference, tokens = Reference(a.model), load_tokens(a.model)
     joined = tokenizer(a.model)(load_texts()["long"])
-    who = {"reference": reference.forward}
+    who = {"reference": EachWindow(reference.forward)}
     if a.engine.exists():
-        n_vocab = reference.forward(tokens["long"]).shape[1]
-        who["engine"] = Engine(a.engine, a.model, n_vocab, a.engine_options).forward
+        who["engine"] = Engine(a.engine, a.model, reference.forward(tokens["long"]).shape[1], a.engine_options)
     if a.peers:
-        who["llama.cpp f16 KV"] = Peer(a.model).forward
-        who["llama.cpp f16 KV, flash"] = Peer(a.model, flash=True).forward
+        who["llama.cpp f16 KV"] = EachWindow(Peer(a.model).forward)
+        who["llama.cpp f16 KV, flash"] = EachWindow(Peer(a.model, flash=True).forward)
     rows = {}
     print(f"{'':24} {'mean KL':>9} {'KL long':>9} {'KL p99':>9} {'top-1 %':>8} {'ppl':>9}")
-    for name, forward in who.items():
-        r = distance(reference, forward, tokens) | {"perplexity": perplexity(forward, joined)}
+    for name, one in who.items():
+        r = distance(reference, one, tokens) | {"perplexity": perplexity(one, joined)}
         rows[name] = r
         print(f"{name:24} {r['kl']:9.2e} {r['kl_long']:9.2e} {r['kl_p99']:9.2e} {100 * r['top1']:8.2f} "
               f"{r['perplexity']:9.4f}", flush=True)
     if "engine" in rows:
-        with tempfile.NamedTemporaryFile("w", suffix=".txt") as f:  # the engine's own count, on its own tokens
-            f.write(load_texts()["long"])
-            f.flush()
-            own = run_json([a.engine, "perplexity", "-m", a.model, f.name, "--ctx", WINDOW, "--json", *a.engine_options])
-        rows["engine"]["own_report"] = own
-        print("engine's own report:", own)
+        rows["engine"]["report"] = who["engine"].report
+        print("the engine's own report:", who["engine"].report)
     a.json.parent.mkdir(parents=True, exist_ok=True)
     a.json.write_text(json.dumps({"model": str(a.model), "n_tokens": len(joined), "rows": rows}, indent=1) + "\n")
     engine = rows.get("engine")

@@ -1,5 +1,7 @@
 """What each rounding costs: mean KL (nats) against the f32 reference and top-1 agreement, by emulation in numpy.
 
+Narrow: int8 activations with a scale per 32. Wide: |q| <= 2032 (12 bits in two planes), the engine's form.
+
     kl_study.py MODEL.gguf [--cut N] [--no-long] [--rows NAME ...] [>> OUT]
 """
 import argparse
@@ -10,6 +12,7 @@ import numpy as np
 from yardstick import load_tokens
 from llama_numpy import Llama, Numerics, bf16, f16, int8, int8_wide_quad, kl, log_softmax, q8_0
 
+WIDE_LIMIT = 2032
 USES = ("attn_qkv", "attn_output", "ffn_up", "ffn_down", "output")
 
 
@@ -17,28 +20,28 @@ def acts(default, **special):
     return {use: f for use in USES if (f := special.get(use, default))}
 
 
-I32, I64, I16, PLANES = int8(32), int8(64), int8(16), int8(32, 127 * 128)
+NARROW, WIDE = int8(32), int8(32, WIDE_LIMIT)
+NORMED = ("attn_qkv", "ffn_up", "output")  # what a norm feeds
 ROWS = {
-    "int8/32": Numerics(acts(I32)),
-    "int8/32 + f16 KV (current)": Numerics(acts(I32), k=f16, v=f16),
+    "narrow": Numerics(acts(NARROW)),
+    "narrow, f16 KV": Numerics(acts(NARROW), k=f16, v=f16),
+    **{f"narrow {use} only": Numerics({use: NARROW}) for use in USES},
+    **{f"narrow but f32 {use}": Numerics(acts(NARROW, **{use: None})) for use in USES},
+    "wide": Numerics(acts(WIDE)),
+    "wide, f16 KV": Numerics(acts(WIDE), k=f16, v=f16),
+    **{"wide on " + " ".join(uses): Numerics(acts(NARROW, **dict.fromkeys(uses, WIDE))) for uses in (
+        ("attn_qkv", "output"), ("attn_qkv", "ffn_up"), NORMED, ("attn_qkv", "ffn_up", "ffn_down"),
+        NORMED + ("ffn_down",))},
+    "14 bits in two planes": Numerics(acts(int8(32, 127 * 128))),
+    "narrow, largest quad in two planes": Numerics(acts(int8_wide_quad(32))),
+    "narrow per 16": Numerics(acts(int8(16))),
+    "narrow per 64": Numerics(acts(int8(64))),
     "f16 KV": Numerics(k=f16, v=f16),
     "bf16 KV": Numerics(k=bf16, v=bf16),
     "q8_0 KV": Numerics(k=q8_0, v=q8_0),
     "bf16 K V Q P": Numerics(k=bf16, v=bf16, q=bf16, p=bf16),
-    **{f"int8/32 {use} only": Numerics({use: I32}) for use in USES},
-    **{f"int8/32 but f32 {use}": Numerics(acts(I32, **{use: None})) for use in USES},
-    "int8/64": Numerics(acts(I64)),
-    "int8/16": Numerics(acts(I16)),
-    "int8 two planes/32": Numerics(acts(PLANES)),
-    "int8 two planes/32 + f16 KV": Numerics(acts(PLANES), k=f16, v=f16),
-    "int8 two planes/32 + q8_0 KV": Numerics(acts(PLANES), k=q8_0, v=q8_0),
-    "int8/32, largest value in two planes": Numerics(acts(int8_wide_quad(32, 1))),
-    "int8/32, largest quad in two planes": Numerics(acts(int8_wide_quad(32))),
-    **{"int8/32, planes on " + " ".join(uses): Numerics(acts(I32, **dict.fromkeys(uses, PLANES))) for uses in (
-        ("attn_qkv", "ffn_up"), ("attn_qkv", "output"), ("attn_qkv", "ffn_up", "output"),
-        ("attn_qkv", "ffn_up", "ffn_down"), ("attn_qkv", "ffn_up", "ffn_down", "output"))},
-    "int8/32 + bf16 K V Q P": Numerics(acts(I32), k=bf16, v=bf16, q=bf16, p=bf16),
-    "int8/32 + q8_0 KV": Numerics(acts(I32), k=q8_0, v=q8_0),
+    "narrow, bf16 K V Q P": Numerics(acts(NARROW), k=bf16, v=bf16, q=bf16, p=bf16),
+    "narrow, q8_0 KV": Numerics(acts(NARROW), k=q8_0, v=q8_0),
     "f16 activations": Numerics(acts(f16)),
     "bf16 activations": Numerics(acts(bf16)),
 }
