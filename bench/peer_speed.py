@@ -8,6 +8,7 @@ empty cache. Each measurement is a process of its own that warms up, then takes 
 """
 import argparse
 import json
+import os
 import pathlib
 import statistics
 import subprocess
@@ -102,6 +103,10 @@ def main():
     if a.peer_once is not None:
         print(json.dumps(peer_once(a.model, a.threads, bool(a.peer_once))))
         return
+    load = os.getloadavg()[0]
+    if load > 0.5:
+        print(f"peer_speed: the machine is busy (load {load:.1f}); spinning threads suffer most, so trust no ratio",
+              file=sys.stderr)
     who = contestants(a)
     rounds = [{name: measure() for name, measure in who.items()} for _ in range(a.rounds)]
     base = next(iter(who))
@@ -112,7 +117,7 @@ def main():
                  for x in (r[f] for f in FIELDS)]
         print(f"{name:28} {cells[0]} {cells[1]}")
     if a.json:
-        a.json.write_text(json.dumps({"threads": a.threads, "rounds": rounds, "summary": result}, indent=1) + "\n")
+        a.json.write_text(json.dumps({"threads": a.threads, "load": load, "rounds": rounds, "summary": result}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
