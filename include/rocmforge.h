@@ -67,6 +67,7 @@ typedef struct rf_engine_options { // zero (or NULL for the whole struct) means 
     uint32_t max_running;          // sequences decoded together; default 32
     uint32_t max_queue;            // requests waiting; default 256; more: RF_ERR_BUSY
     uint32_t step_tokens;          // tokens per step; default 512
+    const char *kv_type;           // NULL: "f16"; "q8_0" is half the size and a little less exact
     uint64_t kv_bytes;             // size of the KV pool; 0: enough for n_ctx tokens once
     void (*progress)(void *arg, double fraction); // loading; may be NULL
     void *progress_arg;

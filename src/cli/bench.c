@@ -17,7 +17,7 @@ typedef struct args {
     bool json;
 } args;
 
-enum { OPT_JSON = 256, OPT_ISA };
+enum { OPT_JSON = 256, OPT_ISA, OPT_KV_TYPE };
 
 static const struct argp_option OPTIONS[] = {
     {"model", 'm', "FILE", 0, "GGUF model file", 0},
@@ -28,6 +28,7 @@ static const struct argp_option OPTIONS[] = {
     {"json", OPT_JSON, NULL, 0, "print one JSON object", 0},
     {"threads", 't', "N", 0, "worker threads (default: affinity and CPU quota)", 0},
     {"isa", OPT_ISA, "NAME", 0, "scalar, avx2 or avx512", 0},
+    {"kv-type", OPT_KV_TYPE, "TYPE", 0, "what the KV cache holds: f16 or q8_0 (default f16)", 0},
     {0},
 };
 
@@ -57,6 +58,9 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
         break;
     case OPT_ISA:
         a->runner.isa = arg;
+        break;
+    case OPT_KV_TYPE:
+        a->runner.kv_type = arg;
         break;
     case ARGP_KEY_ARG:
         argp_error(state, "unexpected argument '%s'; the model goes after -m", arg);

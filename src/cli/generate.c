@@ -39,6 +39,7 @@ enum { // options without a short letter
     OPT_STOP,
     OPT_JSON,
     OPT_ISA,
+    OPT_KV_TYPE,
     OPT_IGNORE_EOS,
     OPT_SPECIAL,
     OPT_TIMEOUT,
@@ -67,6 +68,7 @@ static const struct argp_option OPTIONS[] = {
     {"json", OPT_JSON, NULL, 0, "print one JSON object at the end instead of streaming", 0},
     {"threads", 't', "N", 0, "worker threads (default: affinity and CPU quota)", 0},
     {"isa", OPT_ISA, "NAME", 0, "scalar, avx2 or avx512 (default: the widest; the answer is the same)", 0},
+    {"kv-type", OPT_KV_TYPE, "TYPE", 0, "what the KV cache holds: f16 or q8_0 (default f16)", 0},
     {"ctx", 'c', "N", 0, "context size in tokens (default: the model's own)", 0},
     {"verbose", 'v', NULL, 0, "statistics on stderr even when it is not a terminal", 0},
     {0},
@@ -131,6 +133,9 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
         return 0;
     case OPT_ISA:
         a->engine.isa = arg;
+        return 0;
+    case OPT_KV_TYPE:
+        a->engine.kv_type = arg;
         return 0;
     case 'c':
         a->engine.n_ctx = (uint32_t)cli_parse_int(state, "--ctx", arg, 1, UINT32_MAX);

@@ -24,7 +24,7 @@ typedef struct args {
     bool json;
 } args;
 
-enum { OPT_JSON = 256, OPT_ISA, OPT_LOGITS };
+enum { OPT_JSON = 256, OPT_ISA, OPT_LOGITS, OPT_KV_TYPE };
 
 static const struct argp_option OPTIONS[] = {
     {"model", 'm', "FILE", 0, "GGUF model file", 0},
@@ -33,6 +33,7 @@ static const struct argp_option OPTIONS[] = {
     {"logits", OPT_LOGITS, "OUT", 0, "also write the logits after each token: raw float32, [tokens][vocabulary]", 0},
     {"threads", 't', "N", 0, "worker threads (default: affinity and CPU quota)", 0},
     {"isa", OPT_ISA, "NAME", 0, "scalar, avx2 or avx512", 0},
+    {"kv-type", OPT_KV_TYPE, "TYPE", 0, "what the KV cache holds: f16 or q8_0 (default f16)", 0},
     {0},
 };
 
@@ -65,6 +66,9 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
         break;
     case OPT_ISA:
         a->runner.isa = arg;
+        break;
+    case OPT_KV_TYPE:
+        a->runner.kv_type = arg;
         break;
     case ARGP_KEY_ARG:
         if (a->input.file) argp_error(state, "one FILE only");

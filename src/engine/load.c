@@ -43,6 +43,11 @@ static bool parse_isa(const char *name, model_options *o, err *e) {
     return o->force_isa = true;
 }
 
+static bool parse_kv_type(const char *name, model_options *o, err *e) {
+    if (!name || kv_type_parse(name, &o->kv_type)) return true;
+    return fail(e, ERR_USAGE, "kv_type '%.40s' is unknown; it may be f16 or q8_0", name);
+}
+
 static bool limits_set(const rf_engine_options *o, engine_config *c, err *e) {
     c->max_running = o->max_running ? o->max_running : DEFAULT_RUNNING;
     c->max_queue = o->max_queue ? o->max_queue : DEFAULT_QUEUE;
@@ -64,7 +69,7 @@ static bool copy_str(const gguf *g, const char *key, char **out, err *e) {
 
 static bool load(loaded *l, const char *path, const rf_engine_options *o, engine_config *c, err *e) {
     model_options mo = {.progress = o->progress, .progress_arg = o->progress_arg};
-    if (!limits_set(o, c, e) || !parse_isa(o->isa, &mo, e)) return false;
+    if (!limits_set(o, c, e) || !parse_isa(o->isa, &mo, e) || !parse_kv_type(o->kv_type, &mo, e)) return false;
     if (!(l->pool = pool_new(o->n_threads, e)) || !(l->model = model_open(path, &mo, l->pool, e))) return false;
     const gguf *file = model_get_file(l->model);
     if (!(l->vocab = vocab_open(file, e))) return false;

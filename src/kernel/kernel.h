@@ -90,15 +90,25 @@ enum {
     ATTN_MAX_QUERIES = 8, // query vectors per attn_block call
 };
 
-// One page of one layer and kv head, f16: K [KV_PAGE_TOKENS/16][head_dim][16 tokens], then V
-// [KV_PAGE_TOKENS][head_dim].
-static inline size_t kv_head_bytes(uint32_t head_dim) { return (size_t)KV_PAGE_TOKENS * head_dim * 2 * 2; }
+// What the cache holds of K and V. One page of one layer and kv head, groups = ceil(head_dim/32):
+//   f16   K [KV_PAGE_TOKENS/16][head_dim][16 tokens] f16, then V [KV_PAGE_TOKENS][head_dim] f16.
+//   q8_0  K and V in the same places as int8 q, then the f16 scales of K [KV_PAGE_TOKENS/16][groups][16 tokens] and of
+//         V [groups][KV_PAGE_TOKENS]. A token's vector is cut into groups of 32 (the last of head_dim % 32, if any):
+//         d = f16(amax/127);  q = rne(x/d), within [-127, 127];  it stands for d*q, which a float holds exactly.
+//         A group with d = 0 is all zero. One with a non-finite value, or d beyond f16, has d NaN.
+typedef enum kv_type { KV_F16, KV_Q8_0, KV_TYPE_COUNT } kv_type;
+
+const char *kv_type_name(kv_type type); // "f16", "q8_0"
+bool kv_type_parse(const char *name, kv_type *out);
+size_t kv_head_bytes(kv_type type, uint32_t head_dim); // a multiple of 64
 
 // Keys [block * ATTN_BLOCK, ...) of one kv head against n_q query vectors (already scaled by 1/sqrt(head_dim)).
 // For query i only the first n_keys[i] keys of the block count (0..ATTN_BLOCK; 0: max -inf, sum 0, out 0).
+// with k and v as the page holds them:
 //   s_t = fma over d ascending of q[d]*k[t][d];  max = max s_t;  p_t = exp(s_t - max)
 //   sum = Σ p_t (16 lanes by t % 16, then the tree);  out[d] = fma over t ascending of p_t*v[t][d]
 typedef struct attn_job {
+    kv_type kv_type;
     uint32_t n_q, head_dim; // head_dim a multiple of 16
     const float *q[ATTN_MAX_QUERIES];
     uint32_t n_keys[ATTN_MAX_QUERIES];
@@ -131,8 +141,9 @@ typedef struct kernels {
     // neox: pairs (i, i + n_rot/2); otherwise (2i, 2i + 1).
     // (a, b) -> (a*c - b*s, a*s + b*c) as fma(a, c, -(b*s)), fma(a, s, b*c).
     void (*rope)(float *x, uint32_t n_heads, uint32_t head_dim, uint32_t n_rot, const float *cs, bool neox);
-    // Stores key and value of one token (slot = position % KV_PAGE_TOKENS) of one head into its page, as f16.
-    void (*kv_store)(uint8_t *head_page, uint32_t slot, uint32_t head_dim, const float *k, const float *v);
+    // Stores key and value of one token (slot = position % KV_PAGE_TOKENS) of one head into its page.
+    void (*kv_store)(kv_type type, uint8_t *head_page, uint32_t slot, uint32_t head_dim, const float *k,
+                     const float *v);
     void (*attn_block)(const attn_job *job);
     // Joins n_blocks partial results, blocks ascending: M = max of max; w_b = exp(max_b - M); L = Σ fma(sum_b, w_b);
     // out[d] = (Σ fma(out_b[d], w_b)) / L. Blocks with max -inf count nothing. max, sum: [n_blocks] with `stride`

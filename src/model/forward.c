@@ -150,13 +150,13 @@ typedef struct run {
     bool split_blocks;                            // few tiles: share out their blocks as well
 } run;
 
-static size_t layer_offset(const model_config *c, uint32_t layer, uint32_t kv_head) {
-    return ((size_t)layer * c->n_kv_heads + kv_head) * kv_head_bytes(c->head_dim);
+static size_t layer_offset(const model *m, uint32_t layer, uint32_t kv_head) {
+    return ((size_t)layer * m->config.n_kv_heads + kv_head) * kv_head_bytes(m->kv_type, m->config.head_dim);
 }
 
 static uint8_t *page_of(const run *r, uint32_t seq, uint32_t page, uint32_t layer, uint32_t kv_head) {
     return r->step->kv + r->step->seqs[seq].pages[page] * model_kv_page_bytes(r->m) +
-           layer_offset(&r->m->config, layer, kv_head);
+           layer_offset(r->m, layer, kv_head);
 }
 
 static void describe_rows(run *r) {
@@ -278,8 +278,8 @@ static void place_row(const run *r, uint32_t layer_index, uint32_t row) {
     k->scale(query, 1.0f / sqrtf((float)c->head_dim), d_q);
     uint32_t pos = s->row_pos[row];
     for (uint32_t head = 0; head < c->n_kv_heads; head++)
-        k->kv_store(page_of(r, s->row_seq[row], pos / KV_PAGE_TOKENS, layer_index, head), pos % KV_PAGE_TOKENS,
-                    c->head_dim, key + head * c->head_dim, value + head * c->head_dim);
+        k->kv_store(r->m->kv_type, page_of(r, s->row_seq[row], pos / KV_PAGE_TOKENS, layer_index, head),
+                    pos % KV_PAGE_TOKENS, c->head_dim, key + head * c->head_dim, value + head * c->head_dim);
 }
 
 // ---- attention ---------------------------------------------------------------------------------------------------
@@ -308,7 +308,8 @@ static void attend_block(const run *r, uint32_t layer_index, const tile *t, cons
     const model_config *c = &r->m->config;
     const scratch *s = r->s;
     size_t part = part_index(r, slot, block);
-    attn_job job = {.n_q = n_q,
+    attn_job job = {.kv_type = r->m->kv_type,
+                    .n_q = n_q,
                     .head_dim = c->head_dim,
                     .max = s->part_max + part,
                     .sum = s->part_sum + part,

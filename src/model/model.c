@@ -20,6 +20,7 @@ model *model_open(const char *path, const model_options *o, pool *threads, err *
         return fail_null(e, ERR_UNSUPPORTED, "this processor cannot run the instruction set '%s'", isa_name(o->isa));
     model *m = xcalloc(1, sizeof *m);
     m->kernels = o->force_isa ? kernels_get(o->isa) : kernels_best();
+    m->kv_type = o->kv_type;
     if (open_into(m, path, o, threads, e)) return m;
     model_close(m);
     return NULL;
@@ -39,7 +40,7 @@ const kernels *model_get_kernels(const model *m) { return m->kernels; }
 size_t model_weight_bytes(const model *m) { return m->packed_bytes + m->small.used_bytes; }
 
 size_t model_kv_page_bytes(const model *m) {
-    return (size_t)m->config.n_layers * m->config.n_kv_heads * kv_head_bytes(m->config.head_dim);
+    return (size_t)m->config.n_layers * m->config.n_kv_heads * kv_head_bytes(m->kv_type, m->config.head_dim);
 }
 
 size_t model_logits_stride(const model *m) { return (size_t)m->head.n_panels * 16; }

@@ -26,6 +26,7 @@ typedef struct model model;
 typedef struct model_options {
     isa isa; // with force_isa; otherwise the widest available
     bool force_isa;
+    kv_type kv_type;                              // what the pages of its KV cache hold
     void (*progress)(void *arg, double fraction); // may be NULL; called on the caller's thread while packing
     void *progress_arg;
 } model_options;

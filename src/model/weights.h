@@ -20,6 +20,7 @@ struct model {
     model_config config;
     gguf *file;
     const kernels *kernels;
+    kv_type kv_type;
     arena small;              // norms, biases, layers, rotary table
     layer *layers;            // [n_layers]
     weight embed, head;       // [n_vocab][d_model]; the same data when tied

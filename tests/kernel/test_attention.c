@@ -1,4 +1,5 @@
-// Attention: against a naive sum in double, and bit for bit across tables, tile shapes, causal tails and garbage.
+// Attention over each kind of KV page: against a naive sum in double over what the page holds, and bit for bit across
+// tables, tile shapes, causal tails and garbage.
 #include "ops_test.h"
 
 #include "kernel/canon.h"
@@ -6,6 +7,7 @@
 enum { N_PAGES = ATTN_BLOCK / KV_PAGE_TOKENS, MAX_DIM = 256, MAX_BLOCKS = 5 };
 
 typedef struct scene {
+    kv_type type;
     uint32_t head_dim;
     uint8_t *pages[N_PAGES];
     float q[ATTN_MAX_QUERIES][MAX_DIM];
@@ -16,18 +18,58 @@ typedef struct result {
     float max[ATTN_MAX_QUERIES], sum[ATTN_MAX_QUERIES], out[ATTN_MAX_QUERIES * MAX_DIM];
 } result;
 
-static scene *scene_new(uint32_t head_dim, uint32_t n_stored) {
+#define FOR_EACH_TYPE(type) for (kv_type type = 0; type < KV_TYPE_COUNT; type++)
+
+static double half_value(uint16_t h) {
+    int exponent = h >> 10 & 31;
+    double magnitude = exponent ? ldexp(1024 + (h & 0x3ff), exponent - 25) : ldexp(h & 0x3ff, -24);
+    return h & 0x8000 ? -magnitude : magnitude;
+}
+
+// Where a page keeps element d of a slot's key and value, and their scales, as kernel.h draws it: counted in elements.
+typedef struct place {
+    size_t key, value, key_scale, value_scale;
+} place;
+
+static place place_of(uint32_t head_dim, uint32_t slot, uint32_t d) {
+    uint32_t groups = (head_dim + 31) / 32;
+    return (place){.key = (slot / 16 * head_dim + d) * 16 + slot % 16,
+                   .value = (KV_PAGE_TOKENS + slot) * head_dim + d,
+                   .key_scale = KV_PAGE_TOKENS * head_dim + (slot / 16 * groups + d / 32) * 16 + slot % 16,
+                   .value_scale = KV_PAGE_TOKENS * (head_dim + groups + d / 32) + slot};
+}
+
+// k and v become what the pages hold of them: a float holds it exactly.
+static void take_back(scene *s, uint32_t t) {
+    const uint8_t *page = s->pages[t / KV_PAGE_TOKENS];
+    const uint16_t *halves = (const uint16_t *)page;
+    for (uint32_t d = 0; d < s->head_dim; d++) {
+        place at = place_of(s->head_dim, t % KV_PAGE_TOKENS, d);
+        if (s->type == KV_F16) {
+            s->k[t][d] = (float)half_value(halves[at.key]), s->v[t][d] = (float)half_value(halves[at.value]);
+        } else {
+            s->k[t][d] = (float)half_value(halves[at.key_scale]) * (float)((const int8_t *)page)[at.key];
+            s->v[t][d] = (float)half_value(halves[at.value_scale]) * (float)((const int8_t *)page)[at.value];
+        }
+    }
+}
+
+static scene *scene_new(kv_type type, uint32_t head_dim, uint32_t n_stored) {
     scene *s = calloc(1, sizeof *s);
+    s->type = type;
     s->head_dim = head_dim;
     fill_random(head_dim, &s->q[0][0], ATTN_MAX_QUERIES * MAX_DIM, 1.0f);
     fill_random(head_dim + 1, &s->k[0][0], ATTN_BLOCK * MAX_DIM, 1.0f);
     fill_random(head_dim + 2, &s->v[0][0], ATTN_BLOCK * MAX_DIM, 1.0f);
     for (int p = 0; p < N_PAGES; p++) {
-        s->pages[p] = aligned_alloc(64, kv_head_bytes(head_dim));
-        memset(s->pages[p], 0xff, kv_head_bytes(head_dim)); // NaN in every half
+        s->pages[p] = aligned_alloc(64, kv_head_bytes(type, head_dim));
+        memset(s->pages[p], 0xff, kv_head_bytes(type, head_dim)); // NaN in every half
     }
-    for (uint32_t t = 0; t < n_stored; t++)
-        kernels_get(ISA_SCALAR)->kv_store(s->pages[t / KV_PAGE_TOKENS], t % KV_PAGE_TOKENS, head_dim, s->k[t], s->v[t]);
+    for (uint32_t t = 0; t < n_stored; t++) {
+        uint8_t *page = s->pages[t / KV_PAGE_TOKENS];
+        kernels_get(ISA_SCALAR)->kv_store(type, page, t % KV_PAGE_TOKENS, head_dim, s->k[t], s->v[t]);
+        take_back(s, t);
+    }
     return s;
 }
 
@@ -40,7 +82,8 @@ static void scene_free(scene *s) {
 static result attend(const kernels *k, const scene *s, uint32_t first, uint32_t n_q, const uint32_t *n_keys) {
     result r;
     memset(&r, 0, sizeof r);
-    attn_job job = {.n_q = n_q, .head_dim = s->head_dim, .max = r.max, .sum = r.sum, .out = r.out};
+    attn_job job = {.kv_type = s->type, .n_q = n_q, .head_dim = s->head_dim};
+    job.max = r.max, job.sum = r.sum, job.out = r.out;
     uint32_t most = 0;
     for (uint32_t i = 0; i < n_q; i++) {
         job.q[i] = s->q[first + i];
@@ -60,7 +103,6 @@ static void assert_same_query(const scene *s, const result *a, uint32_t i, const
 
 static void assert_near(double got, double want, double tolerance) { assert_true(fabs(got - want) <= tolerance); }
 
-// K and V are stored as f16, so the reference may differ by their rounding: 2^-11 of the inputs, averaged.
 static void assert_right(const scene *s, const result *r, uint32_t i, uint32_t n_keys) {
     double score[ATTN_BLOCK], top = -INFINITY, sum = 0;
     for (uint32_t t = 0; t < n_keys; t++) {
@@ -72,12 +114,12 @@ static void assert_right(const scene *s, const result *r, uint32_t i, uint32_t n
     if (n_keys == 0)
         assert_true(r->max[i] == -INFINITY);
     else
-        assert_near(r->max[i], top, 5e-3);
-    assert_near(r->sum[i], sum, 5e-3 * sum);
+        assert_near(r->max[i], top, 1e-5);
+    assert_near(r->sum[i], sum, 1e-5 * sum);
     for (uint32_t d = 0; d < s->head_dim; d++) {
         double want = 0;
         for (uint32_t t = 0; t < n_keys; t++) want += exp(score[t] - top) * s->v[t][d];
-        assert_near(r->out[i * s->head_dim + d], want, 5e-3 * sum);
+        assert_near(r->out[i * s->head_dim + d], want, 1e-5 * sum);
     }
 }
 
@@ -87,9 +129,10 @@ static const uint32_t dims[] = {16, 48, 64, 80, 128, 256};
 static void tiles_are_right_and_agree(void **state) {
     (void)state;
     const uint32_t lengths[] = {0, 1, 5, 16, 17, 31, 32, 33, 64, 100, 224, 255, 256};
+    FOR_EACH_TYPE(type)
     for (size_t d = 0; d < sizeof dims / sizeof *dims; d++)
         for (size_t l = 0; l < sizeof lengths / sizeof *lengths; l++) {
-            scene *s = scene_new(dims[d], lengths[l]);
+            scene *s = scene_new(type, dims[d], lengths[l]);
             uint32_t n_keys[ATTN_MAX_QUERIES];
             for (uint32_t i = 0; i < ATTN_MAX_QUERIES; i++) n_keys[i] = lengths[l];
             result reference = attend(kernels_get(ISA_SCALAR), s, 0, ATTN_MAX_QUERIES, n_keys);
@@ -111,8 +154,9 @@ static void causal_tiles_equal_single_queries(void **state) {
                                                  {30, 31, 32, 33, 34, 35, 36, 37},
                                                  {256, 255, 254, 253, 200, 33, 1, 0},
                                                  {3, 200, 70, 70, 70, 256, 12, 128}};
+    FOR_EACH_TYPE(type)
     for (size_t c = 0; c < sizeof n_keys / sizeof *n_keys; c++) {
-        scene *s = scene_new(64, ATTN_BLOCK);
+        scene *s = scene_new(type, 64, ATTN_BLOCK);
         result alone[ATTN_MAX_QUERIES];
         for (uint32_t i = 0; i < ATTN_MAX_QUERIES; i++)
             alone[i] = attend(kernels_get(ISA_SCALAR), s, i, 1, &n_keys[c][i]);
@@ -129,12 +173,14 @@ static void later_keys_never_leak(void **state) {
     (void)state;
     const float bad[] = {NAN, INFINITY, -INFINITY};
     const uint32_t n_keys[ATTN_MAX_QUERIES] = {38, 39, 40, 41, 42, 43, 44, 45};
+    FOR_EACH_TYPE(type)
     for (int kind = 0; kind < 3; kind++) FOR_EACH_TABLE(k) {
-            scene *s = scene_new(64, 45);
+            scene *s = scene_new(type, 64, 45);
             result clean = attend(k, s, 0, ATTN_MAX_QUERIES, n_keys);
             float poison[64];
             for (int d = 0; d < 64; d++) poison[d] = bad[kind];
-            k->kv_store(s->pages[1], 40 % KV_PAGE_TOKENS, 64, poison, poison); // token 40: seen by queries 3 and on
+            k->kv_store(type, s->pages[1], 40 % KV_PAGE_TOKENS, 64, poison,
+                        poison); // token 40: seen by queries 3 and on
             result r = attend(k, s, 0, ATTN_MAX_QUERIES, n_keys);
             for (uint32_t i = 0; i < 3; i++) assert_same_query(s, &r, i, &clean, i);
             for (uint32_t i = 3; i < ATTN_MAX_QUERIES; i++) assert_false(isfinite(r.out[i * 64]));
@@ -178,11 +224,11 @@ static void merge_joins_blocks(void **state) {
 static void merged_blocks_are_the_whole_softmax(void **state) {
     (void)state;
     const uint32_t n_keys[2] = {256, 77};
-    scene *s[2] = {scene_new(64, 256), scene_new(64, 256)};
+    scene *s[2] = {scene_new(KV_F16, 64, 256), scene_new(KV_F16, 64, 256)};
     fill_random(99, &s[1]->k[0][0], ATTN_BLOCK * MAX_DIM, 1.0f);
     for (uint32_t t = 0; t < 77; t++)
         kernels_get(ISA_SCALAR)
-            ->kv_store(s[1]->pages[t / KV_PAGE_TOKENS], t % KV_PAGE_TOKENS, 64, s[1]->k[t], s[1]->v[t]);
+            ->kv_store(KV_F16, s[1]->pages[t / KV_PAGE_TOKENS], t % KV_PAGE_TOKENS, 64, s[1]->k[t], s[1]->v[t]);
     FOR_EACH_TABLE(k) {
         float max[3] = {0, 0, -INFINITY}, sum[3] = {0}, part[3][64] = {0}, out[64], again[64];
         double want[64] = {0}, total = 0;
@@ -203,12 +249,6 @@ static void merged_blocks_are_the_whole_softmax(void **state) {
         assert_memory_equal(out, again, sizeof out);
     }
     scene_free(s[0]), scene_free(s[1]);
-}
-
-static double half_value(uint16_t h) {
-    int exponent = h >> 10 & 31;
-    double magnitude = exponent ? ldexp(1024 + (h & 0x3ff), exponent - 25) : ldexp(h & 0x3ff, -24);
-    return h & 0x8000 ? -magnitude : magnitude;
 }
 
 // Every half, read back as the value of a single key: its weight is 1, so out is V.
@@ -264,16 +304,95 @@ static void stored_halves_are_nearest(void **state) {
         }
         FOR_EACH_TABLE(t) {
             memset(page, 0x5a, sizeof page);
-            t->kv_store(page, slot, DIM, k, v);
+            t->kv_store(KV_F16, page, slot, DIM, k, v);
             if (t->isa == ISA_SCALAR) memcpy(reference, page, sizeof page);
             assert_memory_equal(page, reference, sizeof page);
         }
         const uint16_t *halves = (const uint16_t *)page;
         for (uint32_t d = 0; d < DIM; d++) {
-            assert_nearest_half(k[d], halves[(slot / 16 * DIM + d) * 16 + slot % 16]);
-            assert_nearest_half(v[d], halves[(KV_PAGE_TOKENS + slot) * DIM + d]);
+            place at = place_of(DIM, slot, d);
+            assert_nearest_half(k[d], halves[at.key]);
+            assert_nearest_half(v[d], halves[at.value]);
         }
     }
+}
+
+// Every scale times the ends of the quants, read back as the value of a single key.
+static void all_scales_are_read_exactly(void **state) {
+    (void)state;
+    enum { DIM = 16 };
+    const int8_t quants[DIM] = {-127, 127, 0, 1, -1, 2, -2, 126, -126, 64, -64, 100, -100, 3, 5, 77};
+    _Alignas(64) uint8_t page[KV_PAGE_TOKENS * (DIM * 2 + 4)] = {0};
+    float q[DIM] = {0}, max, sum, out[DIM];
+    place at = place_of(DIM, 0, 0);
+    memcpy(page + at.value, quants, DIM);
+    FOR_EACH_TABLE(k)
+    for (uint32_t h = 0; h < 65536; h++) {
+        if ((h & 0x7c00) == 0x7c00) continue;
+        ((uint16_t *)page)[at.value_scale] = (uint16_t)h;
+        attn_job job = {.kv_type = KV_Q8_0, .n_q = 1, .head_dim = DIM, .q = {q}, .n_keys = {1}, .pages = {page}};
+        job.max = &max, job.sum = &sum, job.out = out;
+        k->attn_block(&job);
+        for (uint32_t i = 0; i < DIM; i++) assert_true(out[i] == half_value((uint16_t)h) * quants[i]);
+    }
+}
+
+static void assert_nearest_quants(const float *x, uint32_t n, uint16_t d, const int8_t *q, size_t step) {
+    float largest = 0;
+    bool finite = true;
+    for (uint32_t i = 0; i < n; i++) largest = fmaxf(largest, fabsf(x[i])), finite &= isfinite(x[i]) != 0;
+    finite &= largest / 127 < 65520.0f;
+    if (finite)
+        assert_nearest_half(largest / 127, d);
+    else
+        assert_int_equal(d, 0x7e00);
+    for (uint32_t i = 0; i < n; i++) {
+        float ratio = finite && d ? rintf(x[i] / (float)half_value(d)) : 0;
+        assert_int_equal(q[i * step], fmaxf(-127, fminf(127, ratio)));
+    }
+}
+
+static void stored_quants_are_nearest(void **state) {
+    (void)state;
+    enum { DIM = 80 }; // groups of 32, 32 and 16
+    _Alignas(64) uint8_t page[KV_PAGE_TOKENS * (DIM * 2 + 12)], reference[sizeof page];
+    assert_int_equal(sizeof page, kv_head_bytes(KV_Q8_0, DIM));
+    uint64_t seed = 11;
+    for (uint32_t round = 0; round < 3000; round++) {
+        float k[DIM], v[DIM], range = ldexpf(1, (int)(round % 50) - 30); // to scales that are zero, or of a few bits
+        uint32_t slot = round % KV_PAGE_TOKENS;
+        for (int d = 0; d < DIM; d++) {
+            k[d] = random_float(&seed, -range, range), v[d] = random_float(&seed, -range, range);
+            if (round % 10 == 9) k[d] = float_from_bits(random_bits(&seed)); // anything at all
+        }
+        FOR_EACH_TABLE(t) {
+            memset(page, 0x5a, sizeof page);
+            t->kv_store(KV_Q8_0, page, slot, DIM, k, v);
+            if (t->isa == ISA_SCALAR) memcpy(reference, page, sizeof page);
+            assert_memory_equal(page, reference, sizeof page);
+        }
+        for (uint32_t d = 0; d < DIM; d += 32) {
+            place at = place_of(DIM, slot, d);
+            const uint16_t *halves = (const uint16_t *)page;
+            uint32_t n = DIM - d < 32 ? DIM - d : 32;
+            assert_nearest_quants(k + d, n, halves[at.key_scale], (int8_t *)page + at.key, 16);
+            assert_nearest_quants(v + d, n, halves[at.value_scale], (int8_t *)page + at.value, 1);
+        }
+    }
+}
+
+static void types_have_names_and_sizes(void **state) {
+    (void)state;
+    FOR_EACH_TYPE(type) {
+        kv_type parsed = KV_TYPE_COUNT;
+        assert_true(kv_type_parse(kv_type_name(type), &parsed));
+        assert_int_equal(parsed, type);
+        for (size_t d = 0; d < sizeof dims / sizeof *dims; d++) assert_int_equal(kv_head_bytes(type, dims[d]) % 64, 0);
+    }
+    kv_type unused;
+    assert_false(kv_type_parse("q8", &unused));
+    assert_int_equal(kv_head_bytes(KV_F16, 64), KV_PAGE_TOKENS * 64 * 4);
+    assert_int_equal(kv_head_bytes(KV_Q8_0, 64), KV_PAGE_TOKENS * (64 * 2 + 8));
 }
 
 int main(void) {
@@ -285,6 +404,9 @@ int main(void) {
         cmocka_unit_test(merged_blocks_are_the_whole_softmax),
         cmocka_unit_test(all_halves_are_read_exactly),
         cmocka_unit_test(stored_halves_are_nearest),
+        cmocka_unit_test(all_scales_are_read_exactly),
+        cmocka_unit_test(stored_quants_are_nearest),
+        cmocka_unit_test(types_have_names_and_sizes),
     };
     return cmocka_run_group_tests_name("attention", tests, set_float_mode, NULL);
 }

@@ -134,3 +134,21 @@ def test_real_model_long_bits(logits, isas, model):
     seen = {hashlib.sha256(logits(model, "--isa", isa, "-t", t, "--ctx", 1024, n_vocab=49152, text=text).tobytes()).hexdigest()
             for isa in isas[1:] or isas for t in (1, 2)}
     assert len(seen) == 1
+
+
+def test_real_model_q8_kv(logits, isas, model):
+    """The KV cache in q8_0: other bits than f16, yet the same ones everywhere, and all but the same predictions."""
+    text = (Path(__file__).parents[2] / "LICENSE").read_text()[:1800]  # more than one attention block
+
+    def run(*options):
+        return logits(model, *options, "--ctx", 1024, n_vocab=49152, text=text)
+
+    f16, q8 = run(), run("--kv-type", "q8_0")
+    assert len(q8) > 300
+    for isa in isas[1:] or isas:
+        for t in (1, 2):
+            assert np.array_equal(run("--kv-type", "q8_0", "--isa", isa, "-t", t), q8)
+    short = {hashlib.sha256(logits(model, "--kv-type", "q8_0", "--isa", isa, n_vocab=49152, text=text[:150]).tobytes()).hexdigest()
+             for isa in isas}
+    assert len(short) == 1
+    assert 0 < divergence(f16, q8).mean() < 5e-3
