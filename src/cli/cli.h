@@ -18,6 +18,7 @@ enum { // exit codes, a documented interface
 };
 
 // The commands, one per file; their rows are in main.c.
+int cmd_batch(int argc, char **argv);
 int cmd_bench(int argc, char **argv);
 int cmd_generate(int argc, char **argv);
 int cmd_inspect(int argc, char **argv);
