@@ -174,7 +174,7 @@ static void collect_events(batch *b, slot *s, uint64_t index) {
 
 // Until every record is written, the output fails, or a signal comes (*interrupted).
 static bool answer_all(batch *b, interrupt *ctrl_c, bool *interrupted, err *e) {
-    while (!(*interrupted = interrupt_take(ctrl_c) != 0)) {
+    for (;;) {
         while (!b->queue_full && b->n_read - b->n_written < WINDOW && next_line(b, e)) start_record(b);
         uint64_t n_written = b->n_written;
         if (!write_finished(b, e) || e->code) return false;
@@ -182,9 +182,9 @@ static bool answer_all(batch *b, interrupt *ctrl_c, bool *interrupted, err *e) {
         if (b->at_end && b->n_written == b->n_read) return true;
         eventfd_t rings;
         eventfd_read(b->bell, &rings);
+        if ((*interrupted = interrupt_take(ctrl_c) != 0)) return false;
         for (uint64_t i = b->n_written; i < b->n_read; i++) collect_events(b, &b->slots[i % WINDOW], i);
     }
-    return false;
 }
 
 // Passes over the whole records that an earlier run left in the output; b->out then stands where they end.

@@ -70,8 +70,7 @@ typedef struct outcome {
 
 static void take_text(outcome *o, const rf_event *event, bool json) {
     if (!json) {
-        bool written = fwrite(event->text, 1, event->n_bytes, stdout) == event->n_bytes && fflush(stdout) == 0;
-        o->output_failed |= !written;
+        o->output_failed |= !cli_show_text(stdout, event->text, event->n_bytes);
         o->n_bytes += event->n_bytes;
         return;
     }
@@ -91,8 +90,6 @@ static void follow(rf_request *request, bool json, outcome *o) {
     o->end = event;
 }
 
-static double per_second(uint32_t tokens, int64_t us) { return us > 0 ? tokens * 1e6 / (double)us : 0; }
-
 static void print_json(const outcome *o) {
     const rf_usage *u = &o->end.usage;
     json_t *root =
@@ -108,9 +105,8 @@ static void print_json(const outcome *o) {
 }
 
 static void print_statistics(const rf_usage *u) {
-    fprintf(stderr, "\nprompt %u tokens, %.1f tokens/s; answer %u tokens, %.1f tokens/s\n", u->prompt_tokens,
-            per_second(u->prompt_tokens - u->cached_tokens, u->prefill_us), u->completion_tokens,
-            per_second(u->completion_tokens ? u->completion_tokens - 1 : 0, u->decode_us));
+    fputc('\n', stderr);
+    cli_print_usage(stderr, u);
 }
 
 static int finish(const args *a, const outcome *o) {

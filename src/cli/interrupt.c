@@ -4,6 +4,7 @@
 #include "base/err.h"
 #include "cli/cli.h"
 
+#include <poll.h>
 #include <signal.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -46,6 +47,7 @@ interrupt *interrupt_start(void) {
 void interrupt_set_request(interrupt *i, rf_request *request) {
     pthread_mutex_lock(&i->lock);
     i->request = request;
+    if (request && i->seen) rf_cancel(request); // the signal came while it was being submitted
     pthread_mutex_unlock(&i->lock);
 }
 
@@ -59,6 +61,8 @@ int interrupt_take(interrupt *i) {
     pthread_mutex_lock(&i->lock);
     int seen = i->seen;
     i->seen = 0;
+    eventfd_t rings;
+    if (poll(&(struct pollfd){.fd = i->bell, .events = POLLIN}, 1, 0) == 1) eventfd_read(i->bell, &rings);
     pthread_mutex_unlock(&i->lock);
     return seen;
 }

@@ -21,4 +21,5 @@ typedef struct interrupt {
 interrupt *interrupt_start(void); // lives until the program ends: the watcher thread looks at it until then
 void interrupt_set_request(interrupt *i, rf_request *request); // NULL before the request is released
 void interrupt_set_bell(interrupt *i, int eventfd);            // open until the program ends
-int interrupt_take(interrupt *i); // the signal since the last call, SIGTERM before SIGINT, or 0
+int interrupt_take(
+    interrupt *i); // the signal since the last call, SIGTERM before SIGINT, or 0; the bell is silent then
