@@ -93,12 +93,15 @@ typedef struct prompt { // the conversation as tokens
 static void add_tokens(void *prompt_, const char *text, size_t n_bytes, bool control) {
     prompt *p = prompt_;
     if (p->error.code) return;
-    size_t need = p->n + n_bytes + 1; // a token has a byte at least, but for a tokenizer's leading space
-    if (need > p->capacity) p->ids = xrealloc(p->ids, (p->capacity = 2 * need) * sizeof *p->ids);
-    int64_t n = rf_tokenize(p->engine, text, n_bytes, control, p->ids + p->n, p->capacity - p->n, &p->error);
-    if (n < 0) return;
-    check((size_t)n <= p->capacity - p->n);
-    p->n += (size_t)n;
+    for (size_t need = n_bytes;;) { // a first guess: few tokens have less than a byte
+        if (p->n + need > p->capacity) p->ids = xrealloc(p->ids, (p->capacity = 2 * (p->n + need)) * sizeof *p->ids);
+        int64_t n = rf_tokenize(p->engine, text, n_bytes, control, p->ids + p->n, p->capacity - p->n, &p->error);
+        if (n < 0) return;
+        need = (size_t)n;
+        if (p->n + need > p->capacity) continue;
+        p->n += need;
+        return;
+    }
 }
 
 static rf_request *submit(chat *c, const json_t *messages, rf_error *error) {
@@ -348,7 +351,8 @@ static int run(chat *c, int bell) {
     c->input = line_input_new("> ", bell);
     if (line_input_is_interactive(c->input)) {
         interrupt_set_bell(c->ctrl_c, bell);
-        cli_print_text(stdout, info.name, strlen(info.name), 60);
+        const char *name = *info.name ? info.name : info.architecture;
+        cli_print_text(stdout, name, strlen(name), 60);
         printf(", %u tokens of context; /help lists commands, Ctrl+C stops an answer, Ctrl+D leaves\n", info.n_ctx);
     }
     start_conversation(c);

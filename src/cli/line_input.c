@@ -26,9 +26,9 @@ struct line_input {
     const char *prompt;
     int bell;
     bool interrupted;
-    mbstate_t half; // of a character
-    char *line;     // getline's, when not interactive
-    size_t capacity;
+    mbstate_t half;  // of a character
+    char *line;      // the latest
+    size_t capacity; // getline's, when not interactive
 };
 
 // ---- history -----------------------------------------------------------------------------------------------------
@@ -126,10 +126,13 @@ static line_result edit_line(line_input *in, const char **line, size_t *n_bytes)
     in->interrupted = false;
     in->half = (mbstate_t){0};
     el_resize(in->editor);
-    *line = el_gets(in->editor, &n);
-    if (*line && n > 0) {
-        remember(in, *line);
-        *n_bytes = strcspn(*line, "\n");
+    const char *typed = el_gets(in->editor, &n);
+    if (typed && n > 0) {
+        remember(in, typed);
+        free(in->line);
+        *line = in->line = xstrdup(typed);
+        *n_bytes = strcspn(in->line, "\n");
+        in->line[*n_bytes] = 0;
         return LINE_READ;
     }
     fputc('\n', stdout); // the line that was left is not written over
