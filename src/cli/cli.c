@@ -2,6 +2,7 @@
 #include "cli/cli.h"
 
 #include <string.h>
+#include <unistd.h>
 
 // Bytes of the next character; *c is it, or -1 for malformed UTF-8, of which the maximal subpart is consumed
 // (Unicode 15, section 3.9, table 3-7 and "substitution of maximal subparts"). n_bytes >= 1.
@@ -63,6 +64,29 @@ void cli_print_text(FILE *f, const char *data, size_t n_bytes, size_t max_chars)
         n = next_char((const uint8_t *)data + at, n_bytes - at, &c);
         print_char(f, data + at, n, c);
     }
+}
+
+bool cli_show_text(FILE *f, const char *data, size_t n_bytes) {
+    bool tty = isatty(fileno(f));
+    if (!tty) fwrite(data, 1, n_bytes, f);
+    for (size_t at = 0, n; tty && at < n_bytes; at += n) {
+        int32_t c;
+        n = next_char((const uint8_t *)data + at, n_bytes - at, &c);
+        bool steers = c < 0x20 || (c >= 0x7f && c < 0xa0);
+        if (steers && c != '\n' && c != '\t')
+            print_char(f, data + at, n, c);
+        else
+            fwrite(data + at, 1, n, f);
+    }
+    return fflush(f) == 0 && !ferror(f);
+}
+
+static double per_second(uint32_t tokens, int64_t us) { return us > 0 ? tokens * 1e6 / (double)us : 0; }
+
+void cli_print_usage(FILE *f, const rf_usage *u) {
+    fprintf(f, "prompt %u tokens (%u cached), %.1f tokens/s; answer %u tokens, %.1f tokens/s\n", u->prompt_tokens,
+            u->cached_tokens, per_second(u->prompt_tokens - u->cached_tokens, u->prefill_us), u->completion_tokens,
+            per_second(u->completion_tokens ? u->completion_tokens - 1 : 0, u->decode_us));
 }
 
 int cli_fail(int code, const char *sentence) {

@@ -7,6 +7,7 @@
 #include "base/err.h"
 
 #include <jansson.h>
+#include <rocmforge.h>
 #include <stdint.h>
 #include <stdio.h>
 
@@ -18,7 +19,9 @@ enum { // exit codes, a documented interface
 };
 
 // The commands, one per file; their rows are in main.c.
+int cmd_batch(int argc, char **argv);
 int cmd_bench(int argc, char **argv);
+int cmd_chat(int argc, char **argv);
 int cmd_generate(int argc, char **argv);
 int cmd_inspect(int argc, char **argv);
 int cmd_perplexity(int argc, char **argv);
@@ -30,6 +33,13 @@ int cli_fail(int code, const char *sentence);
 // Writes any bytes so that they cannot steer a terminal: control characters, invisible direction marks, malformed UTF-8
 // and the backslash are escaped as in C. At most max_chars characters, then "..." (SIZE_MAX: all).
 void cli_print_text(FILE *f, const char *data, size_t n_bytes, size_t max_chars);
+
+// Writes a model's text: as it is into a file or a pipe; onto a terminal, control characters other than line end and
+// tab, and malformed UTF-8, are escaped as in C. False if it cannot be written.
+bool cli_show_text(FILE *f, const char *data, size_t n_bytes);
+
+// One line: tokens and tokens per second of the prompt and of the answer.
+void cli_print_usage(FILE *f, const rf_usage *usage);
 
 // A JSON string of any bytes: each malformed UTF-8 sequence (maximal subpart) becomes U+FFFD. Never NULL.
 json_t *cli_json_text(const char *data, size_t n_bytes);

@@ -1,8 +1,8 @@
 // rocmforge generate: one prompt in, its continuation streamed to stdout. A client of rocmforge.h and nothing else.
 #include "cli/cli.h"
+#include "cli/engine_options.h"
 #include "cli/interrupt.h"
-#include "cli/number.h"
-#include "cli/progress.h"
+#include "cli/sampling_options.h"
 #include "cli/text_input.h"
 
 #include <rocmforge.h>
@@ -15,140 +15,45 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { MAX_STOPS = 16 };
-
 typedef struct args {
-    const char *model;
     text_input input;
-    rf_params params;
-    rf_engine_options engine;
-    const char *stops[MAX_STOPS];
+    sampling_options sampling;
+    engine_options engine;
     bool json, verbose;
 } args;
 
-enum { // options without a short letter
-    OPT_FILE = 256,
-    OPT_TOP_K,
-    OPT_TOP_P,
-    OPT_MIN_P,
-    OPT_REPEAT,
-    OPT_PRESENCE,
-    OPT_FREQUENCY,
-    OPT_LAST_N,
-    OPT_SEED,
-    OPT_STOP,
-    OPT_JSON,
-    OPT_ISA,
-    OPT_KV_TYPE,
-    OPT_IGNORE_EOS,
-    OPT_SPECIAL,
-    OPT_TIMEOUT,
-    OPT_TEMPERATURE,
-};
+enum { OPT_FILE = 256, OPT_SPECIAL, OPT_JSON };
 
 static const struct argp_option OPTIONS[] = {
-    {"model", 'm', "FILE", 0, "GGUF model file", 0},
     {"prompt", 'p', "TEXT", 0, "the prompt; without it, --file or standard input", 0},
     {"file", OPT_FILE, "FILE", 0, "read the prompt from FILE", 0},
-    {"max-tokens", 'n', "N", 0, "stop after N tokens (default 256; 0: until the context is full)", 0},
-    {"temperature", OPT_TEMPERATURE, "T", 0, "0 is greedy (default 0.8)", 0},
-    {"temp", 0, NULL, OPTION_ALIAS, NULL, 0},
-    {"top-k", OPT_TOP_K, "K", 0, "keep the K likeliest tokens (default 40; 0: all)", 0},
-    {"top-p", OPT_TOP_P, "P", 0, "keep the likeliest tokens that together reach P (default 0.95; 1: all)", 0},
-    {"min-p", OPT_MIN_P, "P", 0, "drop tokens below P times the likeliest (default 0.05; 0: none)", 0},
-    {"repeat-penalty", OPT_REPEAT, "X", 0, "penalise tokens that occurred (default 1: off)", 0},
-    {"presence-penalty", OPT_PRESENCE, "X", 0, "-2 to 2 (default 0)", 0},
-    {"frequency-penalty", OPT_FREQUENCY, "X", 0, "-2 to 2 (default 0)", 0},
-    {"repeat-last-n", OPT_LAST_N, "N", 0, "how far back --repeat-penalty looks (default 64; 0: everything)", 0},
-    {"seed", OPT_SEED, "N", 0, "same seed, same answer (default 0)", 0},
-    {"stop", OPT_STOP, "TEXT", 0, "end before TEXT would appear; may be given up to 16 times", 0},
-    {"ignore-eos", OPT_IGNORE_EOS, NULL, 0, "do not stop at the model's end token", 0},
     {"special", OPT_SPECIAL, NULL, 0, "control tokens written in the prompt (<|im_start|>) are control tokens", 0},
-    {"timeout", OPT_TIMEOUT, "SECONDS", 0, "give up after this long (default: never)", 0},
     {"json", OPT_JSON, NULL, 0, "print one JSON object at the end instead of streaming", 0},
-    {"threads", 't', "N", 0, "worker threads (default: affinity and CPU quota)", 0},
-    {"isa", OPT_ISA, "NAME", 0, "scalar, avx2 or avx512 (default: the widest; the answer is the same)", 0},
-    {"kv-type", OPT_KV_TYPE, "TYPE", 0, "what the KV cache holds: f16 or q8_0 (default f16)", 0},
-    {"ctx", 'c', "N", 0, "context size in tokens (default: the model's own)", 0},
     {"verbose", 'v', NULL, 0, "statistics on stderr even when it is not a terminal", 0},
     {0},
 };
-
-// The options that become fields of rf_params as they are; false if `key` is none of them.
-static bool parse_sampling(int key, const char *arg, struct argp_state *state, rf_params *p) {
-    switch (key) {
-    case OPT_TEMPERATURE:
-        return p->temperature = cli_parse_float(state, "--temperature", arg), true;
-    case OPT_TOP_K:
-        return p->top_k = (uint32_t)cli_parse_int(state, "--top-k", arg, 0, UINT32_MAX), true;
-    case OPT_TOP_P:
-        return p->top_p = cli_parse_float(state, "--top-p", arg), true;
-    case OPT_MIN_P:
-        return p->min_p = cli_parse_float(state, "--min-p", arg), true;
-    case OPT_REPEAT:
-        return p->repeat_penalty = cli_parse_float(state, "--repeat-penalty", arg), true;
-    case OPT_PRESENCE:
-        return p->presence_penalty = cli_parse_float(state, "--presence-penalty", arg), true;
-    case OPT_FREQUENCY:
-        return p->frequency_penalty = cli_parse_float(state, "--frequency-penalty", arg), true;
-    case OPT_LAST_N:
-        return p->penalty_last_n = (uint32_t)cli_parse_int(state, "--repeat-last-n", arg, 0, UINT32_MAX), true;
-    case OPT_SEED:
-        return p->seed = (uint64_t)cli_parse_int(state, "--seed", arg, 0, INT64_MAX), true;
-    case OPT_IGNORE_EOS:
-        return p->ignore_eos = true;
-    case OPT_SPECIAL:
-        return p->parse_special = true;
-    case OPT_TIMEOUT:
-        return p->timeout_ms = cli_parse_int(state, "--timeout", arg, 1, 1000000) * 1000, true;
-    case 'n':
-        return p->max_tokens = (uint32_t)cli_parse_int(state, "--max-tokens", arg, 0, UINT32_MAX), true;
-    default:
-        return false;
-    }
-}
+static const struct argp_child CHILDREN[] = {{&ENGINE_ARGP, 0, "Engine:", 1}, {&SAMPLING_ARGP, 0, "Sampling:", 2}, {0}};
 
 static error_t parse(int key, char *arg, struct argp_state *state) {
     args *a = state->input;
-    if (parse_sampling(key, arg, state, &a->params)) return 0;
     switch (key) {
-    case 'm':
-        a->model = arg;
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = &a->engine;
+        state->child_inputs[1] = &a->sampling;
         return 0;
     case 'p':
-        a->input.text = arg;
-        return 0;
+        return a->input.text = arg, 0;
     case OPT_FILE:
-        a->input.file = arg;
-        return 0;
-    case OPT_STOP:
-        if (a->params.n_stop == MAX_STOPS) argp_error(state, "--stop may be given at most %d times", MAX_STOPS);
-        a->stops[a->params.n_stop++] = arg;
-        return 0;
+        return a->input.file = arg, 0;
+    case OPT_SPECIAL:
+        return a->sampling.params.parse_special = true, 0;
     case OPT_JSON:
-        a->json = true;
-        return 0;
-    case 't':
-        a->engine.n_threads = (int)cli_parse_int(state, "--threads", arg, 1, 1024);
-        return 0;
-    case OPT_ISA:
-        a->engine.isa = arg;
-        return 0;
-    case OPT_KV_TYPE:
-        a->engine.kv_type = arg;
-        return 0;
-    case 'c':
-        a->engine.n_ctx = (uint32_t)cli_parse_int(state, "--ctx", arg, 1, UINT32_MAX);
-        return 0;
+        return a->json = true, 0;
     case 'v':
-        a->verbose = true;
-        return 0;
+        return a->verbose = true, 0;
     case ARGP_KEY_ARG:
         argp_error(state, "unexpected argument '%s'; the prompt goes after -p", arg);
         return EINVAL;
-    case ARGP_KEY_END:
-        if (!a->model) argp_error(state, "a model is needed: -m FILE");
-        return 0;
     default:
         return ARGP_ERR_UNKNOWN;
     }
@@ -165,8 +70,7 @@ typedef struct outcome {
 
 static void take_text(outcome *o, const rf_event *event, bool json) {
     if (!json) {
-        bool written = fwrite(event->text, 1, event->n_bytes, stdout) == event->n_bytes && fflush(stdout) == 0;
-        o->output_failed |= !written;
+        o->output_failed |= !cli_show_text(stdout, event->text, event->n_bytes);
         o->n_bytes += event->n_bytes;
         return;
     }
@@ -186,8 +90,6 @@ static void follow(rf_request *request, bool json, outcome *o) {
     o->end = event;
 }
 
-static double per_second(uint32_t tokens, int64_t us) { return us > 0 ? tokens * 1e6 / (double)us : 0; }
-
 static void print_json(const outcome *o) {
     const rf_usage *u = &o->end.usage;
     json_t *root =
@@ -203,9 +105,8 @@ static void print_json(const outcome *o) {
 }
 
 static void print_statistics(const rf_usage *u) {
-    fprintf(stderr, "\nprompt %u tokens, %.1f tokens/s; answer %u tokens, %.1f tokens/s\n", u->prompt_tokens,
-            per_second(u->prompt_tokens - u->cached_tokens, u->prefill_us), u->completion_tokens,
-            per_second(u->completion_tokens ? u->completion_tokens - 1 : 0, u->decode_us));
+    fputc('\n', stderr);
+    cli_print_usage(stderr, u);
 }
 
 static int finish(const args *a, const outcome *o) {
@@ -229,7 +130,7 @@ static int finish(const args *a, const outcome *o) {
 
 static int run(args *a, rf_engine *engine, interrupt *ctrl_c) {
     rf_error error = {0};
-    rf_request *request = rf_submit(engine, &a->params, &error);
+    rf_request *request = rf_submit(engine, &a->sampling.params, &error);
     if (!request) return cli_fail((int)error.code, error.message);
     interrupt_set_request(ctrl_c, request);
     outcome o = {.tokens = json_array()};
@@ -243,24 +144,20 @@ static int run(args *a, rf_engine *engine, interrupt *ctrl_c) {
 }
 
 int cmd_generate(int argc, char **argv) {
-    args a = {.params = rf_params_default()};
-    a.params.max_tokens = 256;
-    a.params.stop = a.stops;
+    args a = {0};
+    sampling_options_init(&a.sampling, 256);
     struct argp argp = {
-        OPTIONS, parse, NULL, "Continue a prompt.\vExit status: 0 done, 1 failure, 2 usage, 130 Ctrl+C.",
-        NULL,    NULL,  NULL};
+        OPTIONS,  parse, NULL, "Continue a prompt.\vExit status: 0 done, 1 failure, 2 usage, 130 Ctrl+C.",
+        CHILDREN, NULL,  NULL};
     argp_parse(&argp, argc, argv, 0, NULL, &a);
     interrupt *ctrl_c = interrupt_start();
     err e = {0};
     if (!text_input_read(&a.input, &e)) return cli_fail(e.code, e.text);
-    a.params.prompt = a.input.bytes;
-    a.params.n_prompt_bytes = a.input.n_bytes;
-    progress bar = progress_start("loading");
-    a.engine.progress = progress_show, a.engine.progress_arg = &bar;
-    rf_error error = {0};
-    rf_engine *engine = rf_engine_open(a.model, &a.engine, &error);
-    progress_end(&bar);
-    int status = engine ? run(&a, engine, ctrl_c) : cli_fail((int)error.code, error.message);
+    a.sampling.params.prompt = a.input.bytes;
+    a.sampling.params.n_prompt_bytes = a.input.n_bytes;
+    int status = CLI_FAILURE;
+    rf_engine *engine = engine_options_open(&a.engine, &status);
+    if (engine) status = run(&a, engine, ctrl_c);
     rf_engine_close(engine, 0);
     text_input_free(&a.input);
     return status;

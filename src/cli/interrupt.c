@@ -4,7 +4,9 @@
 #include "base/err.h"
 #include "cli/cli.h"
 
+#include <poll.h>
 #include <signal.h>
+#include <sys/eventfd.h>
 #include <unistd.h>
 
 static void *watch(void *arg) {
@@ -15,9 +17,11 @@ static void *watch(void *arg) {
     sigaddset(&set, SIGTERM);
     for (int signal_number; sigwait(&set, &signal_number) == 0;) {
         pthread_mutex_lock(&i->lock);
-        if (i->seen || !i->request) _exit(CLI_INTERRUPTED);
-        i->seen = true;
-        rf_cancel(i->request);
+        bool silent = i->bell < 0;
+        if (silent ? i->seen || !i->request : i->seen && !i->request) _exit(CLI_INTERRUPTED);
+        if (i->seen != SIGTERM) i->seen = signal_number;
+        if (i->request) rf_cancel(i->request);
+        if (!silent) eventfd_write(i->bell, 1);
         pthread_mutex_unlock(&i->lock);
     }
     return NULL;
@@ -25,6 +29,7 @@ static void *watch(void *arg) {
 
 interrupt *interrupt_start(void) {
     interrupt *i = xcalloc(1, sizeof *i);
+    i->bell = -1;
     pthread_mutex_init(&i->lock, NULL);
     sigset_t set;
     sigemptyset(&set);
@@ -42,12 +47,22 @@ interrupt *interrupt_start(void) {
 void interrupt_set_request(interrupt *i, rf_request *request) {
     pthread_mutex_lock(&i->lock);
     i->request = request;
+    if (request && i->seen) rf_cancel(request); // the signal came while it was being submitted
     pthread_mutex_unlock(&i->lock);
 }
 
-bool interrupt_seen(interrupt *i) {
+void interrupt_set_bell(interrupt *i, int eventfd) {
     pthread_mutex_lock(&i->lock);
-    bool seen = i->seen;
+    i->bell = eventfd;
+    pthread_mutex_unlock(&i->lock);
+}
+
+int interrupt_take(interrupt *i) {
+    pthread_mutex_lock(&i->lock);
+    int seen = i->seen;
+    i->seen = 0;
+    eventfd_t rings;
+    if (poll(&(struct pollfd){.fd = i->bell, .events = POLLIN}, 1, 0) == 1) eventfd_read(i->bell, &rings);
     pthread_mutex_unlock(&i->lock);
     return seen;
 }

@@ -1,19 +1,25 @@
-// Interrupt: Ctrl+C (and SIGTERM) as a polite request. A watcher thread waits for the signals; the first one cancels
-// the current request (or ends the program with 130 when there is none), the second ends the program with 130 at once.
+// Interrupt: Ctrl+C (and SIGTERM) as a polite request. A watcher thread waits for the signals.
+//
+// At first, a signal cancels the current request, or ends the program with 130 when there is none; a second one ends
+// the program at once. A command with work of its own to stop hangs up a bell: then a signal cancels the current
+// request, if any, rings the bell, and is kept until taken; only a signal that finds neither a request nor an ear (the
+// one before was not taken) ends the program.
 // The signals must be blocked before any other thread starts: interrupt_start does it and comes first in a command.
 #pragma once
 
 #include <rocmforge.h>
 
 #include <pthread.h>
-#include <stdbool.h>
 
 typedef struct interrupt {
-    pthread_mutex_t lock; // guards request and seen
+    pthread_mutex_t lock; // guards the rest
     rf_request *request;  // borrowed; NULL when there is nothing to cancel
-    bool seen;
+    int bell;             // an eventfd, borrowed; -1: none
+    int seen;             // SIGINT or SIGTERM; 0: none
 } interrupt;
 
 interrupt *interrupt_start(void); // lives until the program ends: the watcher thread looks at it until then
 void interrupt_set_request(interrupt *i, rf_request *request); // NULL before the request is released
-bool interrupt_seen(interrupt *i);
+void interrupt_set_bell(interrupt *i, int eventfd);            // open until the program ends
+int interrupt_take(
+    interrupt *i); // the signal since the last call, SIGTERM before SIGINT, or 0; the bell is silent then

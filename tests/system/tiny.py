@@ -30,6 +30,7 @@ class Tiny:
         self.drop, self.reshape, self.extra = set(), {}, {}
         self.types = {}  # tensor name -> quant
         self.pre, self.tokenizer = "smollm", "gpt2"
+        self.chat_template = None
         self.rng = np.random.default_rng(seed)
 
     def tensors(self):
@@ -84,6 +85,8 @@ class Tiny:
         g.add_token_types([1] * N_NORMAL + [3] * (len(VOCAB) - N_NORMAL))
         g.add_token_merges(MERGES)
         g.add_eos_token_id(VOCAB.index("<|im_end|>"))
+        if self.chat_template is not None:
+            g.add_chat_template(self.chat_template)
         for name, data in self.tensors().items():
             if name in self.drop:
                 continue
