@@ -57,7 +57,7 @@ typedef struct sim {
     uint64_t n_steps, n_preempted;
     int32_t priorities; // 1: all are equal
     uint32_t impatience, disorder;
-    bool shut;
+    bool may_stop, shut;
     int64_t cancel_at_us;
 } sim;
 
@@ -81,7 +81,8 @@ static void __attribute__((format(printf, 2, 3))) tell(sim *s, const char *forma
 static void kind_init(sim *s, uint32_t number) {
     kind *k = &s->kinds[number];
     s->seed = number, s->state = UINT64_MAX / 2;
-    uint32_t n_prompt = chance(s, 50) ? between(s, 1, 30) : between(s, 1, N_CTX - 1);
+    uint32_t n_prompt = chance(s, 40) ? between(s, 1, 30) : between(s, 1, N_CTX - 1);
+    if (chance(s, 40)) n_prompt = between(s, 1, 3) * KV_PAGE_TOKENS - below(s, 8); // soon needs another page
     uint32_t family = below(s, 4), n_shared = below(s, 2 * N_CTX); // families begin alike, to share pages
     for (uint32_t i = 0; i < n_prompt; i++)
         k->prompt[i] = i < n_shared ? (int32_t)(mix(family, i) % 256) : (int32_t)below(s, 256);
@@ -95,7 +96,7 @@ static void kind_init(sim *s, uint32_t number) {
     p->seed = draw(s), p->ignore_eos = chance(s, 50);
     if (chance(s, 60)) p->temperature = 0;
     if (chance(s, 20)) p->top_k = below(s, 8);
-    if (chance(s, 20)) p->repeat_penalty = 1.5f, p->presence_penalty = 1;
+    if (chance(s, 20)) p->repeat_penalty = 1.5f, p->frequency_penalty = 0.5f;
     if (chance(s, 6)) p->logprobs = true, p->n_logprobs = below(s, 4);
     k->stops[0] = "\xEF\xBF\xBD\xEF\xBF\xBD", k->stops[1] = "no such words"; // the first comes up now and then
     p->stop = k->stops, p->n_stop = chance(s, 20) ? 2 : 0;
@@ -187,7 +188,7 @@ static void act(sim *s) {
         else if (a->n_callers)
             do_release(s, a);
     }
-    if (!s->shut && chance(s, 1)) do_shut(s);
+    if (s->may_stop && !s->shut && chance(s, 1)) do_shut(s);
 }
 
 static void during_step(world *w) {
@@ -203,6 +204,8 @@ static void check_end(sim *s, ask *a) {
          mine->n_tokens);
     check(mine->end.usage.prompt_tokens == a->kind->params.n_prompt_tokens);
     check(mine->end.usage.completion_tokens == mine->n_tokens);
+    if (a->kind->prompt[0] == WORLD_POISON) // no token comes of logits that are not numbers
+        check(mine->n_tokens == 0 || mine->end.usage.prompt_tokens + mine->n_tokens <= HEALTHY);
     check(mine->n_tokens <= solo->n_tokens);
     check(!memcmp(mine->tokens, solo->tokens, mine->n_tokens * sizeof *mine->tokens));
     if (mine->end.finish == RF_FINISH_CANCELLED) {
@@ -275,9 +278,10 @@ static void schedule_begin(sim *s, uint64_t seed) {
     s->priorities = chance(s, 50) ? 1 : 3;
     s->impatience = chance(s, 50) ? 0 : 30;
     s->disorder = chance(s, 30) ? 0 : between(s, 1, 30);
+    s->may_stop = chance(s, 40);
     uint32_t max_running = between(s, 1, 8);
     s->limits = (engine_config){.info.n_ctx = N_CTX,
-                                .n_pages = N_CTX / KV_PAGE_TOKENS + below(s, 9),
+                                .n_pages = N_CTX / KV_PAGE_TOKENS + below(s, chance(s, 60) ? 3 : 12),
                                 .max_running = max_running,
                                 .max_queue = between(s, 1, 8),
                                 .step_tokens = max_running + below(s, chance(s, 50) ? 8 : 100)};
