@@ -125,6 +125,9 @@ typedef struct rf_params {
     uint32_t n_logprobs; // log-probabilities of the chosen token and this many alternatives (0..20) ...
     bool logprobs;       // ... are given with each event
     const char *id;      // copied, for statistics and traces; may be NULL
+    // Prompts that begin alike share cached work. Only requests of equal salt do, so that nobody can tell from the time
+    // an answer takes what others asked. NULL is ""; at most 64 bytes. Copied.
+    const char *cache_salt;
 
     // Called when events become ready after none were, on the engine's thread: do nothing there but wake your own
     // thread (write an eventfd). May be NULL.
@@ -145,7 +148,8 @@ typedef enum rf_finish {
 const char *rf_finish_name(rf_finish finish); // "stop", "length", "cancelled", "timeout", "error"
 
 typedef struct rf_usage {
-    uint32_t prompt_tokens, completion_tokens, cached_tokens;
+    uint32_t prompt_tokens, completion_tokens;
+    uint32_t cached_tokens;                   // of the prompt, not computed again: the work of earlier requests
     int64_t queued_us, prefill_us, decode_us; // durations
 } rf_usage;
 

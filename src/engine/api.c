@@ -92,6 +92,8 @@ bool api_check_params(const rf_params *p, uint32_t n_vocab, err *e) {
         return fail(e, ERR_USAGE, "timeout_ms is %lld; it must not be negative", (long long)p->timeout_ms);
     if (p->id && strnlen(p->id, MAX_ID_BYTES + 1) > MAX_ID_BYTES)
         return fail(e, ERR_USAGE, "the request's id has more than %d bytes", MAX_ID_BYTES);
+    if (p->cache_salt && strnlen(p->cache_salt, KV_SALT_BYTES + 1) > KV_SALT_BYTES)
+        return fail(e, ERR_USAGE, "cache_salt has more than %d bytes", KV_SALT_BYTES);
     return check_stops(p, e);
 }
 

@@ -29,9 +29,9 @@ engine *engine_new(const engine_config *c, err *e) {
     g->seqs = xcalloc(c->max_running, sizeof *g->seqs);
     schedule_init(&g->schedule, c->max_running, c->max_queue, c->step_tokens);
     g->logits = large_alloc(logits_bytes(c), "the logits of a step", e);
-    if (g->logits && kv_init(&g->kv, c->n_pages, c->page_bytes, e)) return g;
-    engine_free(g);
-    return NULL;
+    if (!g->logits || !kv_init(&g->kv, c->n_pages, c->page_bytes, e)) return engine_free(g), NULL;
+    if (c->hash_mask) g->kv.hash_mask = c->hash_mask;
+    return g;
 }
 
 void engine_free(engine *g) {
@@ -73,6 +73,7 @@ static rf_usage usage_of(const sequence *s, int64_t now) {
     int64_t first = s->first_token_us >= 0 ? s->first_token_us : now;
     return (rf_usage){.prompt_tokens = s->n_prompt,
                       .completion_tokens = s->n_tokens - s->n_prompt,
+                      .cached_tokens = s->n_reused,
                       .queued_us = admitted - s->submitted_us,
                       .prefill_us = first - admitted,
                       .decode_us = now - first};
@@ -82,6 +83,7 @@ static rf_usage usage_of(const sequence *s, int64_t now) {
 static void engine_retire(engine *g, sequence *s, rf_finish finish, const err *error) {
     request *r = s->request;
     if (s->admitted_us < 0) door_admit(g->door);
+    if (finish == RF_FINISH_ERROR) kv_discard(&g->kv, &s->kv); // nobody shall inherit what went wrong
     schedule_remove(&g->schedule, s, &g->kv);
     rf_usage usage = usage_of(s, now_us(g));
     size_t n_bytes;
@@ -129,6 +131,7 @@ static void plan(engine *g) {
         publish(s);
         if (s->admitted_us >= 0) continue;
         s->admitted_us = now_us(g);
+        s->n_reused = s->kv.n_cached;
         door_admit(g->door);
     }
     for (uint32_t i = 0; i < d->n_waiting; i++) publish(d->waiting[i]); // some may have been preempted
@@ -176,7 +179,7 @@ static void extend(engine *g, sequence *s, const float *logits) {
     rf_token_logprob logprobs[1 + SAMPLE_MAX_LOGPROBS];
     if (s->logprobs) sample_logprobs(g->sampler, logits, token, s->n_logprobs, logprobs);
     request_deliver(s->request, text, n_bytes, &token, logprobs);
-    kv_commit(&s->kv, s->n_planned);
+    kv_commit(&g->kv, &s->kv, s->n_planned);
     s->n_planned = 0;
     s->tokens[s->n_tokens++] = token;
     publish(s);
@@ -199,7 +202,7 @@ bool engine_step(engine *g) {
             extend(g, s, logits);
             logits += g->config.logits_stride;
         } else {
-            kv_commit(&s->kv, s->n_planned);
+            kv_commit(&g->kv, &s->kv, s->n_planned);
             s->n_planned = 0;
         }
     }

@@ -23,7 +23,9 @@ typedef struct sequence {
     uint32_t n_prompt, n_tokens;
     uint32_t limit;     // n_prompt + max_tokens, or where the context ends
     uint32_t n_planned; // tokens of this step, taken after kv.n_cached
+    uint32_t n_reused;  // of the prompt, found in the cache when first admitted
     kv_table kv;
+    char salt[KV_SALT_BYTES + 1];
 
     sample_params sampling;
     bool ignore_eos, logprobs;
