@@ -67,7 +67,12 @@ typedef struct rf_engine_options { // zero (or NULL for the whole struct) means 
     uint32_t max_running;          // sequences decoded together; default 32
     uint32_t max_queue;            // requests waiting; default 256; more: RF_ERR_BUSY
     uint32_t step_tokens;          // tokens per step; default 512
-    uint64_t kv_bytes;             // size of the KV pool; 0: enough for n_ctx tokens once
+    // Weights, KV pool and working memory together; 0: what the control group allows, or the machine has. A model whose
+    // weights do not fit is refused.
+    uint64_t memory_bytes;
+    // Size of the KV pool. 0: with memory_bytes all that is left of it (at most what max_running sequences of n_ctx
+    // tokens can fill); without, n_ctx tokens once, and a quarter of the memory at most.
+    uint64_t kv_bytes;
     void (*progress)(void *arg, double fraction); // loading; may be NULL
     void *progress_arg;
 } rf_engine_options;
@@ -81,7 +86,8 @@ void rf_engine_close(rf_engine *engine, int drain_ms);
 typedef struct rf_model_info {
     const char *name, *architecture; // borrowed from the engine
     uint32_t n_vocab, n_ctx_train, n_ctx, n_layers, d_model;
-    uint64_t n_params, file_bytes, weight_bytes, kv_bytes;
+    uint64_t n_params, file_bytes;
+    uint64_t memory_bytes, weight_bytes, kv_bytes, work_bytes; // the first is not less than the sum of the others
     const char *isa;
     int n_threads;
     const char *chat_template; // NULL if the file has none

@@ -17,7 +17,7 @@ struct rf_engine {
     bool has_thread;
 };
 
-static size_t logits_bytes(const engine_config *c) { return c->max_running * c->logits_stride * sizeof(float); }
+size_t engine_logits_bytes(const engine_config *c) { return c->max_running * c->logits_stride * sizeof(float); }
 
 engine *engine_new(const engine_config *c, err *e) {
     engine *g = xcalloc(1, sizeof *g);
@@ -28,7 +28,7 @@ engine *engine_new(const engine_config *c, err *e) {
     g->sampler = sampler_new(c->info.n_vocab);
     g->seqs = xcalloc(c->max_running, sizeof *g->seqs);
     schedule_init(&g->schedule, c->max_running, c->max_queue, c->step_tokens);
-    g->logits = large_alloc(logits_bytes(c), "the logits of a step", e);
+    g->logits = large_alloc(engine_logits_bytes(c), "the logits of a step", e);
     if (!g->logits || !kv_init(&g->kv, c->n_pages, c->page_bytes, e)) return engine_free(g), NULL;
     if (c->hash_mask) g->kv.hash_mask = c->hash_mask;
     return g;
@@ -37,7 +37,7 @@ engine *engine_new(const engine_config *c, err *e) {
 void engine_free(engine *g) {
     schedule_free(&g->schedule);
     kv_free(&g->kv);
-    large_free(g->logits, logits_bytes(&g->config));
+    large_free(g->logits, engine_logits_bytes(&g->config));
     sampler_free(g->sampler);
     free(g->seqs);
     door_release(g->door);

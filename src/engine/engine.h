@@ -36,6 +36,7 @@ typedef struct engine_config {
 
 typedef struct rf_engine engine;
 
+size_t engine_logits_bytes(const engine_config *c); // what engine_new allocates besides the KV pool
 // NULL if a large allocation fails; forward is then closed as well.
 engine *engine_new(const engine_config *c, err *e);
 void engine_free(engine *g); // stopped, with nothing live

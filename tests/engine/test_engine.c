@@ -499,9 +499,8 @@ static void a_failed_request_leaves_nothing_behind(void **state) {
 }
 
 // Eight answers to one prompt, submitted together: it is read once, but for the page that each one writes into.
-static void many_answers_read_their_prompt_once(void **state) {
-    world *w = *state;
-    engine *g = world_engine(w, (engine_config){.step_tokens = 70});
+static void many_answers(world *w, uint32_t step_tokens) {
+    engine *g = world_engine(w, (engine_config){.step_tokens = step_tokens});
     rf_params p[8];
     rf_request *r[8];
     answer a, solo;
@@ -518,6 +517,12 @@ static void many_answers_read_their_prompt_once(void **state) {
         rf_release(r[i]);
     }
     world_end(g);
+}
+
+static void many_answers_read_their_prompt_once(void **state) {
+    many_answers(*state, 33);
+    many_answers(*state, 70);
+    many_answers(*state, 512);
 }
 
 static void steps_are_bounded(void **state) {
