@@ -180,6 +180,8 @@ typedef struct rf_event { // pointers are borrowed until the next rf_poll/rf_wai
 
 // Hands a request to the engine. The parameters are validated here, once, for every front end. NULL and *error when a
 // value is out of range, the prompt is empty, not UTF-8 or too long, the queue is full or the engine is stopping.
+// Several answers to one prompt are several requests with the same prompt and other seeds (seed, seed + 1, ...), each
+// with its own END. Submitted together they share the prompt's pages, and it is read once.
 rf_request *rf_submit(rf_engine *engine, const rf_params *params, rf_error *error);
 rf_request *rf_retain(rf_request *request);         // one more holder
 void rf_release(rf_request *request);               // the last release of an unfinished request cancels it
@@ -194,6 +196,30 @@ typedef struct rf_status {
     uint32_t n_prompt, n_generated;
 } rf_status;
 void rf_get_status(const rf_request *request, rf_status *status); // an atomic snapshot
+
+// ---- statistics --------------------------------------------------------------------------------------------------
+
+enum { RF_HISTOGRAM_BUCKETS = 24, RF_HISTOGRAM_FIRST_US = 64 };
+
+typedef struct rf_histogram { // of durations
+    uint64_t count, sum_us;
+    uint64_t buckets[RF_HISTOGRAM_BUCKETS]; // i: shorter than FIRST_US << i and in no bucket before; the last: the rest
+} rf_histogram;
+
+typedef struct rf_stats {                           // since the engine was opened, unless it says "now"
+    uint64_t n_ended[RF_FINISH_ERROR + 1];          // requests by rf_finish
+    uint64_t n_queued, n_running;                   // now: never served so far; served (or preempted) and not ended
+    uint64_t n_preempted;                           // times that a running request gave its pages to others
+    uint64_t n_pages, n_pages_used, n_pages_cached; // now: of the KV pool; held by requests; kept for later ones
+    uint64_t prompt_tokens, cached_tokens;          // of admitted requests: in all; those not computed again
+    uint64_t n_evicted_pages;                       // cached pages that gave way
+    uint64_t completion_tokens;
+    uint64_t draft_tokens, accepted_tokens; // of speculation: tried; found right
+    uint64_t n_steps;
+    rf_histogram step, first_token, inter_token; // durations of steps; from submit to first token; between tokens
+} rf_stats;
+// A consistent snapshot as of the last step or end of a request. Takes no lock.
+void rf_get_stats(const rf_engine *engine, rf_stats *stats);
 
 #ifdef __cplusplus
 }

@@ -42,9 +42,10 @@ engine *engine_new(const engine_config *c, err *e);
 void engine_free(engine *g); // stopped, with nothing live
 
 const engine_config *engine_get_config(const engine *g);
-const kv *engine_get_kv(const engine *g);             // engine thread, or when there is none
-const schedule *engine_get_schedule(const engine *g); // the same
-void engine_check(const engine *g);                   // the same; recomputes every invariant of KV and sequences
+const kv *engine_get_kv(const engine *g);              // engine thread, or when there is none
+const schedule *engine_get_schedule(const engine *g);  // the same
+void engine_get_stats(const engine *g, rf_stats *out); // any thread
+void engine_check(const engine *g);                    // the same; recomputes every invariant of KV and sequences
 
 // Any thread. Checked parameters and a prompt of 1 .. n_ctx - 1 tokens (copied) become a live request, held by one
 // caller. NULL with ERR_BUSY or ERR_STOPPED.
