@@ -594,8 +594,11 @@ static void cache_and_preemptions_are_counted(void **state) {
         p = request_for("other", 100, i);
         r[i] = world_submit(g, &p);
     }
-    while (engine_step(g)) engine_check(g);
-    rf_get_stats(g, &s);
+    while (engine_step(g)) {
+        engine_check(g);
+        rf_get_stats(g, &s);
+        assert_int_equal(s.n_queued + s.n_running + s.n_ended[RF_FINISH_LENGTH], 6);
+    }
     assert_true(s.n_evicted_pages > 0 && s.n_preempted > 0);
     assert_int_equal(s.n_preempted, engine_get_schedule(g)->n_preempted);
     for (int i = 0; i < 4; i++) rf_release(r[i]);
