@@ -43,6 +43,7 @@ enum { // options without a short letter
     OPT_SPECIAL,
     OPT_TIMEOUT,
     OPT_TEMPERATURE,
+    OPT_MEMORY,
 };
 
 static const struct argp_option OPTIONS[] = {
@@ -68,6 +69,7 @@ static const struct argp_option OPTIONS[] = {
     {"threads", 't', "N", 0, "worker threads (default: affinity and CPU quota)", 0},
     {"isa", OPT_ISA, "NAME", 0, "scalar, avx2 or avx512 (default: the widest; the answer is the same)", 0},
     {"ctx", 'c', "N", 0, "context size in tokens (default: the model's own)", 0},
+    {"memory", OPT_MEMORY, "BYTES", 0, "weights, KV cache and scratch together (default: what there is)", 0},
     {"verbose", 'v', NULL, 0, "statistics on stderr even when it is not a terminal", 0},
     {0},
 };
@@ -134,6 +136,9 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
         return 0;
     case 'c':
         a->engine.n_ctx = (uint32_t)cli_parse_int(state, "--ctx", arg, 1, UINT32_MAX);
+        return 0;
+    case OPT_MEMORY:
+        a->engine.memory_bytes = (uint64_t)cli_parse_int(state, "--memory", arg, 1, INT64_MAX);
         return 0;
     case 'v':
         a->verbose = true;

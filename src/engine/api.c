@@ -146,6 +146,8 @@ rf_request *rf_submit(rf_engine *g, const rf_params *p, rf_error *error) {
 
 void rf_model_get_info(const rf_engine *g, rf_model_info *info) { *info = engine_get_config(g)->info; }
 
+void rf_get_stats(const rf_engine *g, rf_stats *stats) { engine_get_stats(g, stats); }
+
 int64_t rf_tokenize(const rf_engine *g, const char *text, size_t n_bytes, bool parse_special, int32_t *ids,
                     size_t capacity, rf_error *error) {
     err e = {0};

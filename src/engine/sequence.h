@@ -34,6 +34,7 @@ typedef struct sequence {
 
     int64_t deadline_us;                               // INT64_MAX: none
     int64_t submitted_us, admitted_us, first_token_us; // -1: not yet
+    int64_t last_token_us;
 } sequence;
 
 // prompt [n_prompt] and the stop strings are copied; the engine's hold on r goes with the sequence.

@@ -499,9 +499,8 @@ static void a_failed_request_leaves_nothing_behind(void **state) {
 }
 
 // Eight answers to one prompt, submitted together: it is read once, but for the page that each one writes into.
-static void many_answers_read_their_prompt_once(void **state) {
-    world *w = *state;
-    engine *g = world_engine(w, (engine_config){.step_tokens = 70});
+static void many_answers(world *w, uint32_t step_tokens) {
+    engine *g = world_engine(w, (engine_config){.step_tokens = step_tokens});
     rf_params p[8];
     rf_request *r[8];
     answer a, solo;
@@ -517,6 +516,92 @@ static void many_answers_read_their_prompt_once(void **state) {
         assert_same_answer(&a, &solo);
         rf_release(r[i]);
     }
+    world_end(g);
+}
+
+static void many_answers_read_their_prompt_once(void **state) {
+    many_answers(*state, 33);
+    many_answers(*state, 70);
+    many_answers(*state, 512);
+}
+
+// ---- statistics --------------------------------------------------------------------------------------------------
+
+static uint64_t counted(const rf_histogram *h) {
+    uint64_t n = 0;
+    for (int i = 0; i < RF_HISTOGRAM_BUCKETS; i++) n += h->buckets[i];
+    assert_int_equal(n, h->count);
+    return n;
+}
+
+static void a_millisecond(world *w) { w->clock.us += 1000; }
+
+static void everything_is_counted(void **state) {
+    world *w = *state;
+    w->clock = clock_manual(0);
+    w->during = a_millisecond;
+    engine *g = world_engine(w, (engine_config){.step_tokens = 8, .max_running = 2, .n_pages = 40});
+    rf_stats s;
+    rf_get_stats(g, &s);
+    assert_int_equal(s.n_pages, 40);
+    assert_int_equal(s.n_queued + s.n_running + s.n_steps, 0);
+    rf_params p = request_for("twelve bytes", 5, 1), q = p;
+    q.timeout_ms = 1;
+    rf_request *r[4];
+    for (int i = 0; i < 4; i++) r[i] = world_submit(g, i == 2 ? &q : &p);
+    rf_cancel(r[3]);
+    rf_get_stats(g, &s);
+    assert_int_equal(s.n_queued, 4);
+    world_step(g); // one is read, eight bytes of it
+    rf_get_stats(g, &s);
+    assert_int_equal(s.n_ended[RF_FINISH_CANCELLED], 1);
+    assert_int_equal(s.n_queued, 2);
+    assert_int_equal(s.n_running, 1);
+    assert_int_equal(s.n_pages_used, 1);
+    assert_int_equal(s.prompt_tokens, 12);
+    while (engine_step(g)) engine_check(g);
+    rf_get_stats(g, &s);
+    assert_int_equal(s.n_ended[RF_FINISH_TIMEOUT], 1);
+    assert_int_equal(s.n_ended[RF_FINISH_LENGTH], 2);
+    assert_int_equal(s.n_queued + s.n_running + s.n_pages_used, 0);
+    assert_int_equal(s.completion_tokens, 10);
+    assert_int_equal(s.prompt_tokens, 24);
+    assert_int_equal(s.n_steps, counted(&s.step));
+    assert_int_equal(s.step.sum_us, s.n_steps * 1000);
+    assert_int_equal(counted(&s.first_token), 2);
+    assert_int_equal(s.first_token.buckets[5], 1); // after two steps
+    assert_int_equal(counted(&s.inter_token), 8);
+    assert_int_equal(s.inter_token.sum_us, 8 * 1000);
+    for (int i = 0; i < 4; i++) rf_release(r[i]);
+    w->during = NULL;
+    world_end(g);
+}
+
+static void cache_and_preemptions_are_counted(void **state) {
+    world *w = *state;
+    engine *g = world_engine(w, (engine_config){.n_pages = 8, .info.n_ctx = 256});
+    rf_params p = request_for(long_prompt, 20, 1);
+    rf_stats s;
+    uint32_t n_prompt = (uint32_t)strlen(long_prompt);
+    run_alone(w, g, &p), run_alone(w, g, &p);
+    rf_get_stats(g, &s);
+    assert_int_equal(s.prompt_tokens, 2 * n_prompt);
+    assert_int_equal(s.cached_tokens, (n_prompt - 1) / 32 * 32);
+    assert_int_equal(s.n_pages_cached, (n_prompt + 19) / 32);
+    assert_int_equal(s.n_evicted_pages + s.n_preempted, 0);
+    rf_request *r[4];
+    for (uint64_t i = 0; i < 4; i++) {
+        p = request_for("other", 100, i);
+        r[i] = world_submit(g, &p);
+    }
+    while (engine_step(g)) {
+        engine_check(g);
+        rf_get_stats(g, &s);
+        assert_int_equal(s.n_queued + s.n_running + s.n_ended[RF_FINISH_LENGTH], 6);
+    }
+    assert_true(s.n_evicted_pages > 0 && s.n_preempted > 0);
+    assert_int_equal(s.n_preempted, engine_get_schedule(g)->n_preempted);
+    for (int i = 0; i < 4; i++) rf_release(r[i]);
     world_end(g);
 }
 
@@ -568,6 +653,8 @@ int main(void) {
         cmocka_unit_test(a_known_beginning_is_not_read_again),
         cmocka_unit_test(a_failed_request_leaves_nothing_behind),
         cmocka_unit_test(many_answers_read_their_prompt_once),
+        cmocka_unit_test(everything_is_counted),
+        cmocka_unit_test(cache_and_preemptions_are_counted),
         cmocka_unit_test(steps_are_bounded),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
