@@ -68,7 +68,12 @@ typedef struct rf_engine_options { // zero (or NULL for the whole struct) means 
     uint32_t max_queue;            // requests waiting; default 256; more: RF_ERR_BUSY
     uint32_t step_tokens;          // tokens per step; default 512
     const char *kv_type;           // NULL: "f16"; "q8_0" is half the size and a little less exact
-    uint64_t kv_bytes;             // size of the KV pool; 0: enough for n_ctx tokens once
+    // Weights, KV pool and working memory together; 0: what the control group allows, or the machine has. A model whose
+    // weights do not fit is refused.
+    uint64_t memory_bytes;
+    // Size of the KV pool. 0: with memory_bytes all that is left of it (at most what max_running sequences of n_ctx
+    // tokens can fill); without, n_ctx tokens once, and a quarter of the memory at most.
+    uint64_t kv_bytes;
     void (*progress)(void *arg, double fraction); // loading; may be NULL
     void *progress_arg;
 } rf_engine_options;
@@ -82,7 +87,8 @@ void rf_engine_close(rf_engine *engine, int drain_ms);
 typedef struct rf_model_info {
     const char *name, *architecture; // borrowed from the engine
     uint32_t n_vocab, n_ctx_train, n_ctx, n_layers, d_model;
-    uint64_t n_params, file_bytes, weight_bytes, kv_bytes;
+    uint64_t n_params, file_bytes;
+    uint64_t memory_bytes, weight_bytes, kv_bytes, work_bytes; // the first is not less than the sum of the others
     const char *isa;
     int n_threads;
     const char *chat_template; // NULL if the file has none
@@ -126,6 +132,9 @@ typedef struct rf_params {
     uint32_t n_logprobs; // log-probabilities of the chosen token and this many alternatives (0..20) ...
     bool logprobs;       // ... are given with each event
     const char *id;      // copied, for statistics and traces; may be NULL
+    // Prompts that begin alike share cached work. Only requests of equal salt do, so that nobody can tell from the time
+    // an answer takes what others asked. NULL is ""; at most 64 bytes. Copied.
+    const char *cache_salt;
 
     // Called when events become ready after none were, on the engine's thread: do nothing there but wake your own
     // thread (write an eventfd). May be NULL.
@@ -146,7 +155,8 @@ typedef enum rf_finish {
 const char *rf_finish_name(rf_finish finish); // "stop", "length", "cancelled", "timeout", "error"
 
 typedef struct rf_usage {
-    uint32_t prompt_tokens, completion_tokens, cached_tokens;
+    uint32_t prompt_tokens, completion_tokens;
+    uint32_t cached_tokens;                   // of the prompt, not computed again: the work of earlier requests
     int64_t queued_us, prefill_us, decode_us; // durations
 } rf_usage;
 
@@ -171,6 +181,8 @@ typedef struct rf_event { // pointers are borrowed until the next rf_poll/rf_wai
 
 // Hands a request to the engine. The parameters are validated here, once, for every front end. NULL and *error when a
 // value is out of range, the prompt is empty, not UTF-8 or too long, the queue is full or the engine is stopping.
+// Several answers to one prompt are several requests with the same prompt and other seeds (seed, seed + 1, ...), each
+// with its own END. Submitted together they share the prompt's pages, and it is read once.
 rf_request *rf_submit(rf_engine *engine, const rf_params *params, rf_error *error);
 rf_request *rf_retain(rf_request *request);         // one more holder
 void rf_release(rf_request *request);               // the last release of an unfinished request cancels it
@@ -185,6 +197,30 @@ typedef struct rf_status {
     uint32_t n_prompt, n_generated;
 } rf_status;
 void rf_get_status(const rf_request *request, rf_status *status); // an atomic snapshot
+
+// ---- statistics --------------------------------------------------------------------------------------------------
+
+enum { RF_HISTOGRAM_BUCKETS = 24, RF_HISTOGRAM_FIRST_US = 64 };
+
+typedef struct rf_histogram { // of durations
+    uint64_t count, sum_us;
+    uint64_t buckets[RF_HISTOGRAM_BUCKETS]; // i: shorter than FIRST_US << i and in no bucket before; the last: the rest
+} rf_histogram;
+
+typedef struct rf_stats {                           // since the engine was opened, unless it says "now"
+    uint64_t n_ended[RF_FINISH_ERROR + 1];          // requests by rf_finish
+    uint64_t n_queued, n_running;                   // now: never served so far; served (or preempted) and not ended
+    uint64_t n_preempted;                           // times that a running request gave its pages to others
+    uint64_t n_pages, n_pages_used, n_pages_cached; // now: of the KV pool; held by requests; kept for later ones
+    uint64_t prompt_tokens, cached_tokens;          // of admitted requests: in all; those not computed again
+    uint64_t n_evicted_pages;                       // cached pages that gave way
+    uint64_t completion_tokens;
+    uint64_t draft_tokens, accepted_tokens; // of speculation: tried; found right
+    uint64_t n_steps;
+    rf_histogram step, first_token, inter_token; // durations of steps; from submit to first token; between tokens
+} rf_stats;
+// A consistent snapshot as of the last step or end of a request. Takes no lock.
+void rf_get_stats(const rf_engine *engine, rf_stats *stats);
 
 #ifdef __cplusplus
 }

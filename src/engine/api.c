@@ -92,6 +92,8 @@ bool api_check_params(const rf_params *p, uint32_t n_vocab, err *e) {
         return fail(e, ERR_USAGE, "timeout_ms is %lld; it must not be negative", (long long)p->timeout_ms);
     if (p->id && strnlen(p->id, MAX_ID_BYTES + 1) > MAX_ID_BYTES)
         return fail(e, ERR_USAGE, "the request's id has more than %d bytes", MAX_ID_BYTES);
+    if (p->cache_salt && strnlen(p->cache_salt, KV_SALT_BYTES + 1) > KV_SALT_BYTES)
+        return fail(e, ERR_USAGE, "cache_salt has more than %d bytes", KV_SALT_BYTES);
     return check_stops(p, e);
 }
 
@@ -143,6 +145,8 @@ rf_request *rf_submit(rf_engine *g, const rf_params *p, rf_error *error) {
 // ---- what an engine tells ----------------------------------------------------------------------------------------
 
 void rf_model_get_info(const rf_engine *g, rf_model_info *info) { *info = engine_get_config(g)->info; }
+
+void rf_get_stats(const rf_engine *g, rf_stats *stats) { engine_get_stats(g, stats); }
 
 int64_t rf_tokenize(const rf_engine *g, const char *text, size_t n_bytes, bool parse_special, int32_t *ids,
                     size_t capacity, rf_error *error) {

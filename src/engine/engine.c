@@ -1,6 +1,8 @@
 // Implements engine.h. Read it from engine_run upwards.
 #include "engine/engine.h"
 
+#include "engine/stats.h"
+
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,13 +13,54 @@ struct rf_engine {
     schedule schedule;
     kv kv;
     sampler *sampler;
+    stats *stats;
     float *logits;  // [max_running][logits_stride]
     step_seq *seqs; // [max_running]
     pthread_t thread;
     bool has_thread;
 };
 
-static size_t logits_bytes(const engine_config *c) { return c->max_running * c->logits_stride * sizeof(float); }
+static int64_t now_us(const engine *g) { return clock_now_us(g->config.clock); }
+
+// ---- statistics --------------------------------------------------------------------------------------------------
+
+static void publish_stats(engine *g) {
+    const schedule *d = &g->schedule;
+    rf_stats *s = &g->stats->now;
+    s->n_running = d->n_running;
+    for (uint32_t i = 0; i < d->n_waiting; i++) s->n_running += d->waiting[i]->admitted_us >= 0;
+    s->n_preempted = d->n_preempted;
+    s->n_pages = g->kv.n_pages;
+    s->n_pages_used = g->kv.n_pages - g->kv.n_free;
+    s->n_pages_cached = g->kv.n_cached;
+    s->n_evicted_pages = g->kv.n_evicted;
+    stats_publish(g->stats);
+}
+
+void engine_get_stats(const engine *g, rf_stats *out) {
+    stats_read(g->stats, out);
+    out->n_queued = atomic_load(&g->door->entered) & ~DOOR_SHUT;
+}
+
+static void count_admitted(engine *g, const sequence *s) {
+    g->stats->now.prompt_tokens += s->n_prompt;
+    g->stats->now.cached_tokens += s->n_reused;
+}
+
+static void count_token(engine *g, sequence *s) {
+    rf_stats *t = &g->stats->now;
+    int64_t now = now_us(g);
+    if (s->first_token_us < 0)
+        histogram_add(&t->first_token, (s->first_token_us = now) - s->submitted_us);
+    else
+        histogram_add(&t->inter_token, now - s->last_token_us);
+    s->last_token_us = now;
+    t->completion_tokens++;
+}
+
+// ---- birth and death ---------------------------------------------------------------------------------------------
+
+size_t engine_logits_bytes(const engine_config *c) { return c->max_running * c->logits_stride * sizeof(float); }
 
 engine *engine_new(const engine_config *c, err *e) {
     engine *g = xcalloc(1, sizeof *g);
@@ -25,21 +68,23 @@ engine *engine_new(const engine_config *c, err *e) {
     if (!g->config.clock) g->config.clock = &clock_machine;
     check((uint64_t)c->n_pages * KV_PAGE_TOKENS >= c->info.n_ctx);
     g->door = door_new(c->max_queue);
+    g->stats = xcalloc(1, sizeof *g->stats);
     g->sampler = sampler_new(c->info.n_vocab);
     g->seqs = xcalloc(c->max_running, sizeof *g->seqs);
     schedule_init(&g->schedule, c->max_running, c->max_queue, c->step_tokens);
-    g->logits = large_alloc(logits_bytes(c), "the logits of a step", e);
-    if (g->logits && kv_init(&g->kv, c->n_pages, c->page_bytes, e)) return g;
-    engine_free(g);
-    return NULL;
+    g->logits = large_alloc(engine_logits_bytes(c), "the logits of a step", e);
+    if (!g->logits || !kv_init(&g->kv, c->n_pages, c->page_bytes, e)) return engine_free(g), NULL;
+    if (c->hash_mask) g->kv.hash_mask = c->hash_mask;
+    publish_stats(g);
+    return g;
 }
 
 void engine_free(engine *g) {
     schedule_free(&g->schedule);
     kv_free(&g->kv);
-    large_free(g->logits, logits_bytes(&g->config));
+    large_free(g->logits, engine_logits_bytes(&g->config));
     sampler_free(g->sampler);
-    free(g->seqs);
+    free(g->seqs), free(g->stats);
     door_release(g->door);
     if (g->config.forward.close) g->config.forward.close(g->config.forward.self);
     free(g);
@@ -48,7 +93,6 @@ void engine_free(engine *g) {
 const engine_config *engine_get_config(const engine *g) { return &g->config; }
 const kv *engine_get_kv(const engine *g) { return &g->kv; }
 const schedule *engine_get_schedule(const engine *g) { return &g->schedule; }
-static int64_t now_us(const engine *g) { return clock_now_us(g->config.clock); }
 
 void engine_check(const engine *g) {
     const schedule *d = &g->schedule;
@@ -73,6 +117,7 @@ static rf_usage usage_of(const sequence *s, int64_t now) {
     int64_t first = s->first_token_us >= 0 ? s->first_token_us : now;
     return (rf_usage){.prompt_tokens = s->n_prompt,
                       .completion_tokens = s->n_tokens - s->n_prompt,
+                      .cached_tokens = s->n_reused,
                       .queued_us = admitted - s->submitted_us,
                       .prefill_us = first - admitted,
                       .decode_us = now - first};
@@ -82,11 +127,14 @@ static rf_usage usage_of(const sequence *s, int64_t now) {
 static void engine_retire(engine *g, sequence *s, rf_finish finish, const err *error) {
     request *r = s->request;
     if (s->admitted_us < 0) door_admit(g->door);
+    if (finish == RF_FINISH_ERROR) kv_discard(&g->kv, &s->kv); // nobody shall inherit what went wrong
     schedule_remove(&g->schedule, s, &g->kv);
     rf_usage usage = usage_of(s, now_us(g));
     size_t n_bytes;
     const char *rest = text_stream_finish(s->text, &n_bytes);
     request_deliver(r, rest, n_bytes, NULL, NULL);
+    g->stats->now.n_ended[finish]++;
+    publish_stats(g);
     request_publish(r, RF_DONE, finish, usage.completion_tokens);
     request_end(r, finish, error, &usage);
     sequence_free(s);
@@ -129,6 +177,8 @@ static void plan(engine *g) {
         publish(s);
         if (s->admitted_us >= 0) continue;
         s->admitted_us = now_us(g);
+        s->n_reused = s->kv.n_cached;
+        count_admitted(g, s);
         door_admit(g->door);
     }
     for (uint32_t i = 0; i < d->n_waiting; i++) publish(d->waiting[i]); // some may have been preempted
@@ -167,16 +217,16 @@ static void extend(engine *g, sequence *s, const float *logits) {
         fail(&e, ERR_NUMERIC, "the model produced non-finite logits at position %u", s->n_tokens - 1);
         return engine_retire(g, s, RF_FINISH_ERROR, &e);
     }
-    if (s->first_token_us < 0) s->first_token_us = now_us(g);
     if (vocab_is_eog(g->config.vocab, token) && !s->ignore_eos) return engine_retire(g, s, RF_FINISH_STOP, NULL);
 
+    count_token(g, s);
     size_t n_bytes;
     bool stopped = false;
     const char *text = stream(g, s, token, &n_bytes, &stopped);
     rf_token_logprob logprobs[1 + SAMPLE_MAX_LOGPROBS];
     if (s->logprobs) sample_logprobs(g->sampler, logits, token, s->n_logprobs, logprobs);
     request_deliver(s->request, text, n_bytes, &token, logprobs);
-    kv_commit(&s->kv, s->n_planned);
+    kv_commit(&g->kv, &s->kv, s->n_planned);
     s->n_planned = 0;
     s->tokens[s->n_tokens++] = token;
     publish(s);
@@ -184,14 +234,9 @@ static void extend(engine *g, sequence *s, const float *logits) {
     if (s->n_tokens == s->limit) engine_retire(g, s, RF_FINISH_LENGTH, NULL);
 }
 
-bool engine_step(engine *g) {
-    schedule *d = &g->schedule;
-    receive(g, mailbox_take(&g->door->mail));
-    retire_ended(g, d->running, &d->n_running);
-    retire_ended(g, d->waiting, &d->n_waiting);
-    plan(g);
-    if (d->n_planned == 0) return false;
-    run_forward(g);
+// Every planned sequence reads its rows of logits, in the order of the plan.
+static void read_logits(engine *g) {
+    const schedule *d = &g->schedule;
     const float *logits = g->logits;
     for (uint32_t i = 0; i < d->n_planned; i++) {
         sequence *s = d->planned[i];
@@ -199,10 +244,25 @@ bool engine_step(engine *g) {
             extend(g, s, logits);
             logits += g->config.logits_stride;
         } else {
-            kv_commit(&s->kv, s->n_planned);
+            kv_commit(&g->kv, &s->kv, s->n_planned);
             s->n_planned = 0;
         }
     }
+}
+
+bool engine_step(engine *g) {
+    schedule *d = &g->schedule;
+    int64_t start_us = now_us(g);
+    receive(g, mailbox_take(&g->door->mail));
+    retire_ended(g, d->running, &d->n_running);
+    retire_ended(g, d->waiting, &d->n_waiting);
+    plan(g);
+    if (d->n_planned == 0) return false;
+    run_forward(g);
+    read_logits(g);
+    g->stats->now.n_steps++;
+    histogram_add(&g->stats->now.step, now_us(g) - start_us);
+    publish_stats(g);
     return true;
 }
 

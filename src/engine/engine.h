@@ -31,18 +31,21 @@ typedef struct engine_config {
     size_t page_bytes;
     uint32_t n_pages; // * KV_PAGE_TOKENS >= info.n_ctx
     uint32_t max_running, max_queue, step_tokens;
+    uint64_t hash_mask; // of the prefix index; 0: all bits. For tests
 } engine_config;
 
 typedef struct rf_engine engine;
 
+size_t engine_logits_bytes(const engine_config *c); // what engine_new allocates besides the KV pool
 // NULL if a large allocation fails; forward is then closed as well.
 engine *engine_new(const engine_config *c, err *e);
 void engine_free(engine *g); // stopped, with nothing live
 
 const engine_config *engine_get_config(const engine *g);
-const kv *engine_get_kv(const engine *g);             // engine thread, or when there is none
-const schedule *engine_get_schedule(const engine *g); // the same
-void engine_check(const engine *g);                   // the same; recomputes every invariant of KV and sequences
+const kv *engine_get_kv(const engine *g);              // engine thread, or when there is none
+const schedule *engine_get_schedule(const engine *g);  // the same
+void engine_get_stats(const engine *g, rf_stats *out); // any thread
+void engine_check(const engine *g);                    // the same; recomputes every invariant of KV and sequences
 
 // Any thread. Checked parameters and a prompt of 1 .. n_ctx - 1 tokens (copied) become a live request, held by one
 // caller. NULL with ERR_BUSY or ERR_STOPPED.

@@ -67,8 +67,57 @@ static bool copy_str(const gguf *g, const char *key, char **out, err *e) {
     return true;
 }
 
+typedef struct work {
+    const loaded *l;
+    const engine_config *c;
+} work;
+
+// Scratch and logits of a step, and the tokens of every request that may be here at once.
+static uint64_t work_bytes(const void *arg, uint32_t n_ctx) {
+    const work *w = arg;
+    const engine_config *c = w->c;
+    return scratch_bytes(w->l->model, c->step_tokens, c->max_running, n_ctx, pool_size(w->l->pool)) +
+           engine_logits_bytes(c) + (uint64_t)(c->max_running + c->max_queue) * n_ctx * sizeof(int32_t);
+}
+
+static bool plan_memory(const loaded *l, const rf_engine_options *o, engine_config *c, err *e) {
+    const work w = {l, c};
+    const budget_needs needs = {.memory_bytes = c->info.memory_bytes,
+                                .weight_bytes = c->info.weight_bytes,
+                                .page_bytes = c->page_bytes + sizeof(kv_page),
+                                .n_ctx_train = c->info.n_ctx_train,
+                                .max_running = c->max_running,
+                                .work_bytes = work_bytes,
+                                .arg = &w};
+    budget b;
+    if (!budget_plan(o, &needs, &b, e)) return false;
+    c->n_pages = b.n_pages;
+    c->info.n_ctx = b.n_ctx;
+    c->info.kv_bytes = (uint64_t)b.n_pages * needs.page_bytes;
+    c->info.work_bytes = work_bytes(&w, b.n_ctx);
+    return true;
+}
+
+static rf_model_info describe(const loaded *l, uint64_t memory_bytes) {
+    const model_config *m = model_get_config(l->model);
+    return (rf_model_info){.name = l->name ? l->name : "",
+                           .architecture = m->arch,
+                           .n_vocab = vocab_size(l->vocab),
+                           .n_ctx_train = m->n_ctx_train,
+                           .n_layers = m->n_layers,
+                           .d_model = m->d_model,
+                           .n_params = m->n_params,
+                           .file_bytes = gguf_file_bytes(model_get_file(l->model)),
+                           .memory_bytes = memory_bytes,
+                           .weight_bytes = model_weight_bytes(l->model),
+                           .isa = model_get_kernels(l->model)->name,
+                           .n_threads = pool_size(l->pool),
+                           .chat_template = l->chat_template};
+}
+
 static bool load(loaded *l, const char *path, const rf_engine_options *o, engine_config *c, err *e) {
-    model_options mo = {.progress = o->progress, .progress_arg = o->progress_arg};
+    uint64_t memory_bytes = o->memory_bytes ? o->memory_bytes : budget_memory();
+    model_options mo = {.max_bytes = memory_bytes, .progress = o->progress, .progress_arg = o->progress_arg};
     if (!limits_set(o, c, e) || !parse_isa(o->isa, &mo, e) || !parse_kv_type(o->kv_type, &mo, e)) return false;
     if (!(l->pool = pool_new(o->n_threads, e)) || !(l->model = model_open(path, &mo, l->pool, e))) return false;
     const gguf *file = model_get_file(l->model);
@@ -79,29 +128,14 @@ static bool load(loaded *l, const char *path, const rf_engine_options *o, engine
     if (vocab_size(l->vocab) > m->n_vocab)
         return fail(e, ERR_FORMAT, "the tokenizer has %u tokens, the model's output only %u", vocab_size(l->vocab),
                     m->n_vocab);
-    budget b;
     c->page_bytes = model_kv_page_bytes(l->model);
-    if (!budget_plan(o, m->n_ctx_train, c->page_bytes, budget_memory(), &b, e)) return false;
-    int n_threads = pool_size(l->pool);
-    if (!(l->scratch = scratch_new(l->model, c->step_tokens, c->max_running, b.n_ctx, n_threads, e))) return false;
+    c->logits_stride = model_logits_stride(l->model);
+    c->info = describe(l, memory_bytes);
+    if (!plan_memory(l, o, c, e)) return false;
+    l->scratch = scratch_new(l->model, c->step_tokens, c->max_running, c->info.n_ctx, c->info.n_threads, e);
+    if (!l->scratch) return false;
     c->forward = (forward){.self = l, .run = loaded_run, .close = loaded_close};
     c->vocab = l->vocab;
-    c->n_pages = b.n_pages;
-    c->logits_stride = model_logits_stride(l->model);
-    c->info = (rf_model_info){.name = l->name ? l->name : "",
-                              .architecture = m->arch,
-                              .n_vocab = vocab_size(l->vocab),
-                              .n_ctx_train = m->n_ctx_train,
-                              .n_ctx = b.n_ctx,
-                              .n_layers = m->n_layers,
-                              .d_model = m->d_model,
-                              .n_params = m->n_params,
-                              .file_bytes = gguf_file_bytes(file),
-                              .weight_bytes = model_weight_bytes(l->model),
-                              .kv_bytes = (uint64_t)b.n_pages * c->page_bytes,
-                              .isa = model_get_kernels(l->model)->name,
-                              .n_threads = n_threads,
-                              .chat_template = l->chat_template};
     return true;
 }
 

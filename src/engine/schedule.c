@@ -81,17 +81,43 @@ static void reserve_running(schedule *s, kv *k) {
     }
 }
 
-// From the head only: nobody overtakes. A chunk is never trimmed to the pages left: with less than that, reading it
+// Will this step fill a page that q, which holds what the index has, could have used? Each time it is asked to wait,
+// another page of its own tokens is made, so it does not wait for ever.
+static bool made_by_others(const schedule *s, const sequence *q) {
+    uint32_t n_tokens = q->kv.n_cached + KV_PAGE_TOKENS;
+    if (n_tokens >= q->n_tokens) return false;
+    for (uint32_t i = 0; i < s->n_running; i++) {
+        const sequence *r = s->running[i];
+        if (r->kv.n_cached + r->n_planned >= n_tokens &&
+            memcmp(r->tokens, q->tokens, n_tokens * sizeof *q->tokens) == 0 && strcmp(r->salt, q->salt) == 0)
+            return true;
+    }
+    return false;
+}
+
+// Starts q with what is cached of it and pages for its next chunk; false, and nothing taken, if it must wait. The last
+// token is always read, for its logits. A chunk is never trimmed to the pages left: with less than that, reading it
 // would soon be for nothing.
+static bool begin(const schedule *s, sequence *q, kv *k, uint32_t left) {
+    kv_adopt(k, &q->kv, q->n_tokens - 1);
+    uint32_t n = sequence_pending(q) < left ? sequence_pending(q) : left;
+    if (!made_by_others(s, q) && kv_reserve(k, &q->kv, q->kv.n_cached + n)) {
+        q->n_planned = n;
+        return true;
+    }
+    kv_release(k, &q->kv);
+    return false;
+}
+
+// From the head only: nobody overtakes.
 static void admit(schedule *s, kv *k, uint32_t left) {
     while (left && s->n_waiting && s->n_running < s->max_running) {
         sequence *q = s->waiting[0];
-        uint32_t n = sequence_pending(q) < left ? sequence_pending(q) : left;
-        if (!kv_reserve(k, &q->kv, n)) return;
+        if (!begin(s, q, k, left)) return;
         set_remove(s->waiting, &s->n_waiting, q);
         set_insert(s->running, &s->n_running, s->max_running, q);
         q->running = true;
-        q->n_planned = n, left -= n;
+        left -= q->n_planned;
     }
 }
 

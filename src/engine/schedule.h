@@ -2,11 +2,12 @@
 //
 // Two ordered sets of borrowed sequences, `running` (may hold pages) and `waiting` (hold none), both served in the
 // order of sequence_before. A plan gives every decoding sequence its one token first, then prefill chunks in order,
-// within the step's token budget; then admits from the head of the queue whoever's next chunk finds its pages. Pages
-// are reserved in order of service; when they run out the last of the running set goes back to the queue and will be
-// recomputed. Progress: the first running sequence always gets its pages, because all others can be preempted (the pool
-// holds at least one full sequence). So a plan is empty only if there is nothing to run. The engine thread's alone.
-// Knows neither requests nor logits.
+// within the step's token budget; then admits from the head of the queue whoever's next chunk finds its pages. An
+// admitted sequence starts from the pages that hold its beginning already; if this very step makes more of them, it
+// waits for the next, so that many requests with one prompt read it once. Pages are reserved in order of service; when
+// they run out the last of the running set goes back to the queue and will be recomputed. Progress: the first running
+// sequence always gets its pages, because all others can be preempted (the pool holds at least one full sequence). So a
+// plan is empty only if there is nothing to run. The engine thread's alone. Knows neither requests nor logits.
 #pragma once
 
 #include "engine/sequence.h"

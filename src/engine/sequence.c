@@ -1,6 +1,7 @@
 // Implements sequence.h.
 #include "engine/sequence.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -31,7 +32,8 @@ sequence *sequence_new(request *r, const int32_t *prompt, uint32_t n_prompt, uin
     };
     s->tokens = xcalloc(limit, sizeof *s->tokens);
     memcpy(s->tokens, prompt, n_prompt * sizeof *prompt);
-    kv_table_init(&s->kv, limit);
+    if (params->cache_salt) snprintf(s->salt, sizeof s->salt, "%s", params->cache_salt);
+    kv_table_init(&s->kv, limit, s->tokens, s->salt);
     return s;
 }
 

@@ -23,7 +23,9 @@ typedef struct sequence {
     uint32_t n_prompt, n_tokens;
     uint32_t limit;     // n_prompt + max_tokens, or where the context ends
     uint32_t n_planned; // tokens of this step, taken after kv.n_cached
+    uint32_t n_reused;  // of the prompt, found in the cache when first admitted
     kv_table kv;
+    char salt[KV_SALT_BYTES + 1];
 
     sample_params sampling;
     bool ignore_eos, logprobs;
@@ -32,6 +34,7 @@ typedef struct sequence {
 
     int64_t deadline_us;                               // INT64_MAX: none
     int64_t submitted_us, admitted_us, first_token_us; // -1: not yet
+    int64_t last_token_us;
 } sequence;
 
 // prompt [n_prompt] and the stop strings are copied; the engine's hold on r goes with the sequence.

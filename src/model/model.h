@@ -27,6 +27,7 @@ typedef struct model_options {
     isa isa; // with force_isa; otherwise the widest available
     bool force_isa;
     kv_type kv_type;                              // what the pages of its KV cache hold
+    uint64_t max_bytes;                           // of packed weights; 0: no limit
     void (*progress)(void *arg, double fraction); // may be NULL; called on the caller's thread while packing
     void *progress_arg;
 } model_options;

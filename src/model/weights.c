@@ -128,6 +128,9 @@ static void pack_worker(void *arg, int worker) {
 
 static bool pack_all(binder *b, const model_options *o, pool *threads) {
     model *m = b->m;
+    if (o->max_bytes && m->packed_bytes > o->max_bytes)
+        return fail(b->e, ERR_MEMORY, "the model's weights need %.1f MB; the memory given is %.1f MB",
+                    (double)m->packed_bytes / 1e6, (double)o->max_bytes / 1e6);
     m->packed = large_alloc(m->packed_bytes, "the model's weights", b->e);
     if (!m->packed) return false;
     uint8_t *next = m->packed;

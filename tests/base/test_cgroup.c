@@ -9,6 +9,7 @@ typedef struct machine {
     const char *self, *mounts;
     const char *files[6][2]; // path, content
     int cpus;
+    uint64_t memory;
 } machine;
 
 #define V2_MOUNT "30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n"
@@ -63,6 +64,17 @@ static const machine machines[] = {
                {"/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "500000\n"},
                {"/sys/fs/cgroup/cpu/cpu.cfs_period_us", "100000\n"}},
      .cpus = 1},
+    // memory: the tightest on the way up; v2 "max" and v1's largest number of pages are no limit
+    {.self = "0::/a/b\n",
+     .mounts = V2_MOUNT,
+     .files = {{"/sys/fs/cgroup/a/b/memory.max", "max\n"}, {"/sys/fs/cgroup/a/memory.max", "1073741824\n"}},
+     .memory = 1073741824},
+    {.self = "0::/\n", .mounts = V2_MOUNT, .files = {{"/sys/fs/cgroup/memory.max", "4096\n"}}, .memory = 4096},
+    {.self = "7:memory:/a\n",
+     .mounts = "36 31 0:33 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n",
+     .files = {{"/sys/fs/cgroup/memory/a/memory.limit_in_bytes", "9223372036854771712\n"},
+               {"/sys/fs/cgroup/memory/memory.limit_in_bytes", "8589934592\n"}},
+     .memory = 8589934592},
     // both at once: the tighter one
     {.self = "4:cpu,cpuacct:/a\n0::/b\n",
      .mounts = V1_MOUNT V2_MOUNT,
@@ -88,6 +100,8 @@ static void machines_that_we_do_not_have(void **state) {
         machine m = machines[i];
         int cpus = cgroup_cpus_from(m.self, m.mounts, read_fake, &m);
         if (cpus != m.cpus) fail_msg("machine %zu: %d processors, expected %d", i, cpus, m.cpus);
+        uint64_t memory = cgroup_memory_from(m.self, m.mounts, read_fake, &m);
+        if (memory != m.memory) fail_msg("machine %zu: %llu bytes", i, (unsigned long long)memory);
     }
 }
 

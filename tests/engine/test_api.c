@@ -55,6 +55,8 @@ static void numbers_out_of_range_are_refused(void **state) {
     refused(g, &p, RF_ERR_USAGE, "n_logprobs");
     p = ask("x", 1), p.timeout_ms = -1;
     refused(g, &p, RF_ERR_USAGE, "timeout_ms");
+    p = ask("x", 1), p.cache_salt = "0123456789012345678901234567890123456789012345678901234567890123+";
+    refused(g, &p, RF_ERR_USAGE, "cache_salt");
     world_end(g);
 }
 

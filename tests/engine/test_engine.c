@@ -367,7 +367,9 @@ enum { CROWD = 12 };
 
 static void crowd_param(rf_params *p, char prompt[200]) {
     size_t n = 1 + (size_t)rand() % (rand() % 3 ? 20 : 130);
-    for (size_t i = 0; i < n; i++) prompt[i] = (char)('a' + rand() % 26);
+    bool alike = rand() % 2; // up to some point
+    size_t same = alike ? (size_t)rand() % n : 0;
+    for (size_t i = 0; i < n; i++) prompt[i] = i < same ? 'x' : (char)('a' + rand() % 26);
     prompt[n] = '\0';
     *p = request_for(prompt, 1 + (uint32_t)rand() % 120, (uint64_t)rand());
     p->temperature = (float)(rand() % 3);
@@ -376,13 +378,14 @@ static void crowd_param(rf_params *p, char prompt[200]) {
     p->ignore_eos = rand() % 2;
 }
 
-// Random arrivals, cancels and sizes; returns how many preemptions there were.
+// Random arrivals, cancels, sizes and common beginnings; returns how many preemptions there were.
 static uint64_t crowd(world *w) {
     uint32_t max_running = 1 + (uint32_t)rand() % 8;
     engine *g = world_engine(w, (engine_config){.info.n_ctx = 256,
                                                 .n_pages = 8 + (uint32_t)rand() % 4,
                                                 .max_running = max_running,
-                                                .step_tokens = max_running + (uint32_t)rand() % 100});
+                                                .step_tokens = max_running + (uint32_t)rand() % 100,
+                                                .hash_mask = rand() % 2 ? 15 : 0});
     char prompts[CROWD][200];
     rf_params params[CROWD];
     rf_request *r[CROWD];
@@ -426,6 +429,180 @@ static void any_load_gives_the_same_bytes(void **state) {
         n_preempted += crowd(*state);
     }
     assert_true(n_preempted > 100);
+}
+
+// ---- the prefix cache --------------------------------------------------------------------------------------------
+
+// Submits, runs to the end, compares with the solo answer.
+static answer run_alone(world *w, engine *g, const rf_params *p) {
+    rf_request *r = world_submit(g, p);
+    while (engine_step(g)) engine_check(g);
+    answer a = {0}, solo;
+    answer_poll(&a, r);
+    rf_release(r);
+    world_solo(w, p, &solo);
+    assert_same_answer(&a, &solo);
+    return a;
+}
+
+static void a_known_beginning_is_not_read_again(void **state) {
+    world *w = *state;
+    engine *g = world_engine(w, (engine_config){0});
+    char prompt[161];
+    for (int i = 0; i < 160; i++) prompt[i] = (char)('a' + i % 26);
+    prompt[160] = '\0';
+    rf_params p = request_for(prompt, 40, 1);
+    assert_int_equal(run_alone(w, g, &p).end.usage.cached_tokens, 0);
+    uint32_t before = w->n_total;
+    answer a = run_alone(w, g, &p);
+    assert_int_equal(a.end.usage.cached_tokens, 128); // of five whole pages the last has the token that must be read
+    assert_int_equal(a.end.usage.prompt_tokens, 160);
+    assert_int_equal(w->n_total - before, 2 * 32 + 39 + 128 + 39); // the solo run reads everything
+    p.cache_salt = "mine";
+    assert_int_equal(run_alone(w, g, &p).end.usage.cached_tokens, 0);
+    assert_int_equal(run_alone(w, g, &p).end.usage.cached_tokens, 128);
+    p.cache_salt = "yours";
+    assert_int_equal(run_alone(w, g, &p).end.usage.cached_tokens, 0);
+    p.cache_salt = "";
+    prompt[100] = '!';
+    assert_int_equal(run_alone(w, g, &p).end.usage.cached_tokens, 96);
+    // What was answered is known too: the next turn of a conversation.
+    int32_t turn[200];
+    for (int i = 0; i < 160; i++) turn[i] = prompt[i];
+    p = request_for(NULL, 39, 1);
+    p.prompt_tokens = turn, p.n_prompt_tokens = 160;
+    a = run_alone(w, g, &p);
+    memcpy(turn + 160, a.tokens, 39 * sizeof *turn);
+    p.n_prompt_tokens = 199;
+    assert_int_equal(run_alone(w, g, &p).end.usage.cached_tokens, 192);
+    world_end(g);
+}
+
+static void a_failed_request_leaves_nothing_behind(void **state) {
+    world *w = *state;
+    w->n_healthy = 70;
+    int32_t poison[64] = {WORLD_POISON};
+    engine *g = world_engine(w, (engine_config){0});
+    rf_params p = request_for(NULL, 30, 1);
+    p.prompt_tokens = poison, p.n_prompt_tokens = 64;
+    for (int i = 0; i < 2; i++) {
+        rf_request *r = world_submit(g, &p);
+        while (engine_step(g)) engine_check(g);
+        answer a = {0};
+        answer_poll(&a, r);
+        assert_int_equal(a.end.finish, RF_FINISH_ERROR);
+        assert_int_equal(a.end.usage.cached_tokens, 0);
+        rf_release(r);
+    }
+    w->n_healthy = 1;
+    world_end(g);
+}
+
+// Eight answers to one prompt, submitted together: it is read once, but for the page that each one writes into.
+static void many_answers(world *w, uint32_t step_tokens) {
+    engine *g = world_engine(w, (engine_config){.step_tokens = step_tokens});
+    rf_params p[8];
+    rf_request *r[8];
+    answer a, solo;
+    uint32_t before = w->n_total, n_prompt = (uint32_t)strlen(long_prompt), n_shared = (n_prompt - 1) / 32 * 32;
+    for (uint64_t i = 0; i < 8; i++) p[i] = request_for(long_prompt, 1, i), r[i] = world_submit(g, &p[i]);
+    while (engine_step(g)) engine_check(g);
+    assert_int_equal(w->n_total - before, n_prompt + 7 * (n_prompt - n_shared));
+    for (int i = 0; i < 8; i++) {
+        a = (answer){0};
+        answer_poll(&a, r[i]);
+        assert_int_equal(a.end.usage.cached_tokens, i ? n_shared : 0);
+        world_solo(w, &p[i], &solo);
+        assert_same_answer(&a, &solo);
+        rf_release(r[i]);
+    }
+    world_end(g);
+}
+
+static void many_answers_read_their_prompt_once(void **state) {
+    many_answers(*state, 33);
+    many_answers(*state, 70);
+    many_answers(*state, 512);
+}
+
+// ---- statistics --------------------------------------------------------------------------------------------------
+
+static uint64_t counted(const rf_histogram *h) {
+    uint64_t n = 0;
+    for (int i = 0; i < RF_HISTOGRAM_BUCKETS; i++) n += h->buckets[i];
+    assert_int_equal(n, h->count);
+    return n;
+}
+
+static void a_millisecond(world *w) { w->clock.us += 1000; }
+
+static void everything_is_counted(void **state) {
+    world *w = *state;
+    w->clock = clock_manual(0);
+    w->during = a_millisecond;
+    engine *g = world_engine(w, (engine_config){.step_tokens = 8, .max_running = 2, .n_pages = 40});
+    rf_stats s;
+    rf_get_stats(g, &s);
+    assert_int_equal(s.n_pages, 40);
+    assert_int_equal(s.n_queued + s.n_running + s.n_steps, 0);
+    rf_params p = request_for("twelve bytes", 5, 1), q = p;
+    q.timeout_ms = 1;
+    rf_request *r[4];
+    for (int i = 0; i < 4; i++) r[i] = world_submit(g, i == 2 ? &q : &p);
+    rf_cancel(r[3]);
+    rf_get_stats(g, &s);
+    assert_int_equal(s.n_queued, 4);
+    world_step(g); // one is read, eight bytes of it
+    rf_get_stats(g, &s);
+    assert_int_equal(s.n_ended[RF_FINISH_CANCELLED], 1);
+    assert_int_equal(s.n_queued, 2);
+    assert_int_equal(s.n_running, 1);
+    assert_int_equal(s.n_pages_used, 1);
+    assert_int_equal(s.prompt_tokens, 12);
+    while (engine_step(g)) engine_check(g);
+    rf_get_stats(g, &s);
+    assert_int_equal(s.n_ended[RF_FINISH_TIMEOUT], 1);
+    assert_int_equal(s.n_ended[RF_FINISH_LENGTH], 2);
+    assert_int_equal(s.n_queued + s.n_running + s.n_pages_used, 0);
+    assert_int_equal(s.completion_tokens, 10);
+    assert_int_equal(s.prompt_tokens, 24);
+    assert_int_equal(s.n_steps, counted(&s.step));
+    assert_int_equal(s.step.sum_us, s.n_steps * 1000);
+    assert_int_equal(counted(&s.first_token), 2);
+    assert_int_equal(s.first_token.buckets[5], 1); // after two steps
+    assert_int_equal(counted(&s.inter_token), 8);
+    assert_int_equal(s.inter_token.sum_us, 8 * 1000);
+    for (int i = 0; i < 4; i++) rf_release(r[i]);
+    w->during = NULL;
+    world_end(g);
+}
+
+static void cache_and_preemptions_are_counted(void **state) {
+    world *w = *state;
+    engine *g = world_engine(w, (engine_config){.n_pages = 8, .info.n_ctx = 256});
+    rf_params p = request_for(long_prompt, 20, 1);
+    rf_stats s;
+    uint32_t n_prompt = (uint32_t)strlen(long_prompt);
+    run_alone(w, g, &p), run_alone(w, g, &p);
+    rf_get_stats(g, &s);
+    assert_int_equal(s.prompt_tokens, 2 * n_prompt);
+    assert_int_equal(s.cached_tokens, (n_prompt - 1) / 32 * 32);
+    assert_int_equal(s.n_pages_cached, (n_prompt + 19) / 32);
+    assert_int_equal(s.n_evicted_pages + s.n_preempted, 0);
+    rf_request *r[4];
+    for (uint64_t i = 0; i < 4; i++) {
+        p = request_for("other", 100, i);
+        r[i] = world_submit(g, &p);
+    }
+    while (engine_step(g)) {
+        engine_check(g);
+        rf_get_stats(g, &s);
+        assert_int_equal(s.n_queued + s.n_running + s.n_ended[RF_FINISH_LENGTH], 6);
+    }
+    assert_true(s.n_evicted_pages > 0 && s.n_preempted > 0);
+    assert_int_equal(s.n_preempted, engine_get_schedule(g)->n_preempted);
+    for (int i = 0; i < 4; i++) rf_release(r[i]);
+    world_end(g);
 }
 
 static void steps_are_bounded(void **state) {
@@ -473,6 +650,11 @@ int main(void) {
         cmocka_unit_test(a_full_queue_is_busy),
         cmocka_unit_test(draining_finishes_what_it_can),
         cmocka_unit_test(any_load_gives_the_same_bytes),
+        cmocka_unit_test(a_known_beginning_is_not_read_again),
+        cmocka_unit_test(a_failed_request_leaves_nothing_behind),
+        cmocka_unit_test(many_answers_read_their_prompt_once),
+        cmocka_unit_test(everything_is_counted),
+        cmocka_unit_test(cache_and_preemptions_are_counted),
         cmocka_unit_test(steps_are_bounded),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

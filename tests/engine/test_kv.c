@@ -1,4 +1,4 @@
-// Pages are taken all or nothing, given back whole, and kv_check sees every kind of corruption.
+// Pages are taken all or nothing, given back whole, found again by what they hold; kv_check sees every corruption.
 #include "engine/kv.h"
 
 #include "unit.h"
@@ -6,19 +6,23 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 typedef struct fixture {
     kv kv;
     kv_table a, b;
+    int32_t tokens[4 * KV_PAGE_TOKENS];
 } fixture;
 
 static int setup(void **state) {
     fixture *f = calloc(1, sizeof *f);
     err e = {0};
     assert_true(kv_init(&f->kv, 4, 64, &e));
-    kv_table_init(&f->a, 4 * KV_PAGE_TOKENS), kv_table_init(&f->b, 4 * KV_PAGE_TOKENS);
+    for (int32_t i = 0; i < 4 * KV_PAGE_TOKENS; i++) f->tokens[i] = i;
+    kv_table_init(&f->a, 4 * KV_PAGE_TOKENS, f->tokens, "");
+    kv_table_init(&f->b, 4 * KV_PAGE_TOKENS, f->tokens, "");
     *state = f;
     return 0;
 }
@@ -75,7 +79,7 @@ static void reserve_again_takes_only_what_is_missing(void **state) {
 static void release_empties_and_returns(void **state) {
     fixture *f = *state;
     assert_true(kv_reserve(&f->kv, &f->a, 4 * KV_PAGE_TOKENS));
-    kv_commit(&f->a, 100);
+    kv_commit(&f->kv, &f->a, 100);
     assert_int_equal(f->a.n_cached, 100);
     kv_release(&f->kv, &f->a);
     assert_int_equal(f->a.n_cached, 0);
@@ -86,13 +90,125 @@ static void release_empties_and_returns(void **state) {
     check_all(f);
 }
 
-static void longest_unused_page_is_taken_first(void **state) {
+static void fill(fixture *f, kv_table *t, uint32_t n_pages) {
+    assert_true(kv_reserve(&f->kv, t, n_pages * KV_PAGE_TOKENS));
+    kv_commit(&f->kv, t, n_pages * KV_PAGE_TOKENS - t->n_cached);
+    check_all(f);
+}
+
+static void full_pages_are_found_again(void **state) {
     fixture *f = *state;
-    assert_true(kv_reserve(&f->kv, &f->a, 1));
-    uint32_t used = f->a.pages[0];
+    fill(f, &f->a, 2);
+    uint32_t pages[2] = {f->a.pages[0], f->a.pages[1]};
+    kv_adopt(&f->kv, &f->b, 2 * KV_PAGE_TOKENS - 1); // while a holds them
+    assert_int_equal(f->b.n_pages, 1);
+    assert_int_equal(f->b.n_cached, KV_PAGE_TOKENS);
+    check_all(f);
+    kv_release(&f->kv, &f->a), kv_release(&f->kv, &f->b);
+    assert_int_equal(f->kv.n_cached, 2);
+    kv_adopt(&f->kv, &f->b, 4 * KV_PAGE_TOKENS); // and after
+    assert_int_equal(f->b.n_pages, 2);
+    assert_memory_equal(f->b.pages, pages, sizeof pages);
+    assert_int_equal(f->kv.n_cached, 0);
+    check_all(f);
+}
+
+static void half_a_page_is_not(void **state) {
+    fixture *f = *state;
+    assert_true(kv_reserve(&f->kv, &f->a, KV_PAGE_TOKENS));
+    kv_commit(&f->kv, &f->a, KV_PAGE_TOKENS - 1);
+    kv_adopt(&f->kv, &f->b, 4 * KV_PAGE_TOKENS);
+    assert_int_equal(f->b.n_pages, 0);
+    kv_commit(&f->kv, &f->a, 1);
+    kv_adopt(&f->kv, &f->b, 4 * KV_PAGE_TOKENS);
+    assert_int_equal(f->b.n_pages, 1);
+    check_all(f);
+}
+
+// A page is known by its tokens, by all that came before it and by the salt; never by a hash, however short.
+static void what_is_found_is_compared(void **state) {
+    fixture *f = *state;
+    for (uint64_t mask = 0; mask != 31; mask = 2 * mask + 1) { // every hash is 0; then 1, 2, 3, 4 bits
+        f->kv.hash_mask = mask;
+        int32_t tokens[4 * KV_PAGE_TOKENS];
+        fill(f, &f->a, 2);
+        f->b.tokens = tokens;
+        for (uint32_t i = 0; i < 2 * KV_PAGE_TOKENS; i++) {
+            memcpy(tokens, f->tokens, sizeof tokens);
+            tokens[i]++;
+            kv_adopt(&f->kv, &f->b, 4 * KV_PAGE_TOKENS);
+            assert_int_equal(f->b.n_pages, i / KV_PAGE_TOKENS);
+            kv_release(&f->kv, &f->b);
+        }
+        memcpy(tokens, f->tokens + KV_PAGE_TOKENS, KV_PAGE_TOKENS * sizeof *tokens); // the second page's, at the start
+        kv_adopt(&f->kv, &f->b, 4 * KV_PAGE_TOKENS);
+        assert_int_equal(f->b.n_pages, 0);
+        f->b.tokens = f->tokens, f->b.salt = "mine";
+        kv_adopt(&f->kv, &f->b, 4 * KV_PAGE_TOKENS);
+        assert_int_equal(f->b.n_pages, 0);
+        fill(f, &f->b, 2);
+        assert_int_not_equal(f->a.pages[0], f->b.pages[0]);
+        f->b.salt = "";
+        kv_discard(&f->kv, &f->a), kv_discard(&f->kv, &f->b);
+        assert_int_equal(f->kv.n_cached, 0);
+    }
+}
+
+static void of_equal_pages_one_is_kept(void **state) {
+    fixture *f = *state;
+    assert_true(kv_reserve(&f->kv, &f->a, 2 * KV_PAGE_TOKENS) && kv_reserve(&f->kv, &f->b, 2 * KV_PAGE_TOKENS));
+    kv_commit(&f->kv, &f->a, KV_PAGE_TOKENS);
+    kv_commit(&f->kv, &f->b, 2 * KV_PAGE_TOKENS);
+    assert_int_equal(f->b.pages[0], f->a.pages[0]);
+    assert_int_equal(f->kv.n_free, 1);
+    kv_commit(&f->kv, &f->a, KV_PAGE_TOKENS);
+    assert_int_equal(f->b.pages[1], f->a.pages[1]);
+    assert_int_equal(f->kv.n_free, 2);
+    check_all(f);
+}
+
+static void unknown_pages_go_first_then_the_longest_unused_from_its_end(void **state) {
+    fixture *f = *state;
+    fill(f, &f->a, 3);
+    uint32_t a[3];
+    memcpy(a, f->a.pages, sizeof a);
     kv_release(&f->kv, &f->a);
-    assert_true(kv_reserve(&f->kv, &f->a, 4 * KV_PAGE_TOKENS));
-    assert_int_equal(f->a.pages[3], used);
+    assert_true(kv_reserve(&f->kv, &f->b, 1));
+    uint32_t unknown = f->b.pages[0];
+    assert_true(unknown != a[0] && unknown != a[1] && unknown != a[2]);
+    kv_release(&f->kv, &f->b);
+    assert_int_equal(f->kv.n_evicted, 0);
+    assert_true(kv_reserve(&f->kv, &f->b, 4 * KV_PAGE_TOKENS));
+    assert_int_equal(f->kv.n_evicted, 3);
+    const uint32_t order[4] = {unknown, a[2], a[1], a[0]};
+    assert_memory_equal(f->b.pages, order, sizeof order);
+    check_all(f);
+}
+
+static void held_pages_are_never_evicted(void **state) {
+    fixture *f = *state;
+    fill(f, &f->a, 2);
+    kv_adopt(&f->kv, &f->b, 2 * KV_PAGE_TOKENS);
+    kv_release(&f->kv, &f->a);
+    assert_false(kv_reserve(&f->kv, &f->a, 3 * KV_PAGE_TOKENS));
+    assert_true(kv_reserve(&f->kv, &f->a, 2 * KV_PAGE_TOKENS));
+    assert_int_equal(f->kv.n_evicted, 0);
+    check_all(f);
+}
+
+static void discarded_pages_are_forgotten_unless_held(void **state) {
+    fixture *f = *state;
+    fill(f, &f->a, 2);
+    kv_adopt(&f->kv, &f->b, KV_PAGE_TOKENS);
+    kv_discard(&f->kv, &f->a);
+    check_all(f);
+    kv_adopt(&f->kv, &f->a, 4 * KV_PAGE_TOKENS);
+    assert_int_equal(f->a.n_pages, 1);
+    kv_release(&f->kv, &f->a);
+    kv_discard(&f->kv, &f->b);
+    kv_adopt(&f->kv, &f->a, 4 * KV_PAGE_TOKENS);
+    assert_int_equal(f->a.n_pages, 0);
+    check_all(f);
 }
 
 static void impossible_pool_is_an_error(void **state) {
@@ -113,14 +229,31 @@ static void fine(fixture *f) { (void)f; }
 static void lost_reference(fixture *f) { f->kv.pages[f->a.pages[0]].n_refs = 2; }
 static void two_owners(fixture *f) { f->b.pages[0] = f->a.pages[0]; }
 static void out_of_range(fixture *f) { f->a.pages[0] = 4; }
-static void cached_beyond_pages(fixture *f) { f->a.n_cached = KV_PAGE_TOKENS + 1; }
+static void cached_beyond_pages(fixture *f) { f->a.n_cached = 2 * KV_PAGE_TOKENS + 1; }
 static void free_count(fixture *f) { f->kv.n_free--; }
-static void broken_link(fixture *f) { f->kv.pages[f->kv.oldest].newer = KV_NO_PAGE; }
+static void broken_link(fixture *f) {
+    kv_release(&f->kv, &f->b); // two are free
+    f->kv.pages[f->kv.oldest].newer = KV_NO_PAGE;
+}
+static void indexed_while_written(fixture *f) { f->kv.pages[f->a.pages[1]].id = 1; }
+static void not_indexed(fixture *f) { f->kv.pages[f->a.pages[0]].id = 0; }
+static void other_tokens(fixture *f) { f->tokens[3]++; }
+static void other_salt(fixture *f) { f->a.salt = "x"; }
+static void lost_from_its_bucket(fixture *f) {
+    for (uint32_t i = 0; i < f->kv.n_buckets; i++) f->kv.buckets[i] = KV_NO_PAGE;
+}
+static void wrong_hash(fixture *f) { f->kv.pages[f->a.pages[0]].hash++; }
+static void cached_count(fixture *f) { f->kv.n_cached++; }
+static void shared_while_written(fixture *f) {
+    kv_release(&f->kv, &f->b);
+    f->b.pages[f->b.n_pages++] = f->a.pages[1];
+    f->kv.pages[f->a.pages[1]].n_refs++;
+}
 static void back_link(fixture *f) { f->kv.pages[f->kv.newest].older = f->kv.newest; }
 static void cycle(fixture *f) { f->kv.pages[f->kv.newest].newer = f->kv.newest; }
 static void leaked(fixture *f) { f->a.n_pages = 0, f->a.n_cached = 0; }
 static void commit_unreserved(fixture *f) {
-    kv_commit(&f->a, KV_PAGE_TOKENS + 1);
+    kv_commit(&f->kv, &f->a, KV_PAGE_TOKENS + 1);
     _exit(0); // kv_check would see it too
 }
 static void double_free(fixture *f) {
@@ -145,10 +278,14 @@ static bool aborts(fixture *f, corruption *corrupt) {
 
 static void corruption_is_seen(void **state) {
     fixture *f = *state;
-    assert_true(kv_reserve(&f->kv, &f->a, 1) && kv_reserve(&f->kv, &f->b, 1));
+    fill(f, &f->a, 1);
+    assert_true(kv_reserve(&f->kv, &f->a, KV_PAGE_TOKENS + 1) && kv_reserve(&f->kv, &f->b, 1));
     assert_false(aborts(f, fine));
-    corruption *const all[] = {lost_reference, two_owners, out_of_range, cached_beyond_pages, free_count, broken_link,
-                               back_link,      cycle,      leaked,       commit_unreserved,   double_free};
+    corruption *const all[] = {lost_reference, two_owners,        out_of_range,        cached_beyond_pages,
+                               free_count,     broken_link,       back_link,           cycle,
+                               leaked,         commit_unreserved, double_free,         indexed_while_written,
+                               not_indexed,    other_tokens,      other_salt,          lost_from_its_bucket,
+                               wrong_hash,     cached_count,      shared_while_written};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         if (!aborts(f, all[i])) fail_msg("corruption %zu was not seen", i);
 }
@@ -160,7 +297,13 @@ int main(void) {
         TEST(reserve_is_all_or_nothing),
         TEST(reserve_again_takes_only_what_is_missing),
         TEST(release_empties_and_returns),
-        TEST(longest_unused_page_is_taken_first),
+        TEST(full_pages_are_found_again),
+        TEST(half_a_page_is_not),
+        TEST(what_is_found_is_compared),
+        TEST(of_equal_pages_one_is_kept),
+        TEST(unknown_pages_go_first_then_the_longest_unused_from_its_end),
+        TEST(held_pages_are_never_evicted),
+        TEST(discarded_pages_are_forgotten_unless_held),
         TEST(impossible_pool_is_an_error),
         TEST(corruption_is_seen),
     };

@@ -44,6 +44,7 @@ static void end(fixture *f) {
 
 static sequence *arrive(fixture *f, uint32_t n_prompt, int32_t priority) {
     int32_t *prompt = calloc(n_prompt, sizeof *prompt);
+    prompt[0] = (int32_t)f->n; // nobody shares, unless a test says so
     rf_params p = rf_params_default();
     p.priority = priority;
     sequence *q = sequence_new(request_new(f->door, n_prompt, &p), prompt, n_prompt, n_prompt + 200, &p);
@@ -74,7 +75,7 @@ static void step_once(fixture *f) {
         total += q->n_planned;
         bool extends = q->n_planned == sequence_pending(q);
         assert_true(q->n_planned >= 1 && kv_pages_for(q->kv.n_cached + q->n_planned) <= q->kv.n_pages);
-        kv_commit(&q->kv, q->n_planned);
+        kv_commit(&f->kv, &q->kv, q->n_planned);
         q->n_planned = 0;
         if (extends && q->n_tokens < q->limit) q->tokens[q->n_tokens++] = 7;
     }

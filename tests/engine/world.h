@@ -31,6 +31,7 @@ typedef struct world {
     struct manual_clock clock;
     uint32_t n_healthy;
     uint32_t n_steps, n_seqs, n_tokens, max_step_tokens; // what the fake was asked for: last step; largest
+    uint32_t n_total;                                    // tokens since the start
     void (*during)(struct world *w);                     // called in the middle of a step
     void *arg;
 } world;
@@ -71,6 +72,7 @@ static inline void world_run(void *self, const step *s) {
         for (uint32_t j = 0; j < q->n_logits; j++, logits += WORLD_STRIDE)
             world_logits(w, s, q, q->n_cached + q->n_tokens - q->n_logits + 1 + j, logits);
     }
+    w->n_total += w->n_tokens;
     if (w->n_tokens > w->max_step_tokens) w->max_step_tokens = w->n_tokens;
     if (w->during) w->during(w);
 }

@@ -18,7 +18,7 @@ def forge(*arguments, **environment):
 def test_help_lists_every_verb():
     run = forge("help")
     assert run.returncode == 0
-    for verb in "setup build run test bench fmt lint fuzz clean help model".split():
+    for verb in "setup build run test bench fmt lint sim fuzz clean help model".split():
         assert f"\n  {verb} " in run.stdout + "\n  help "
 
 
