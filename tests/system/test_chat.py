@@ -11,7 +11,6 @@ import subprocess
 import termios
 import time
 
-import gguf
 import jinja2
 import pytest
 from tiny import Tiny
@@ -20,9 +19,8 @@ GREEDY = ["--temp", 0, "-n", 24]
 
 
 @pytest.fixture(scope="session")
-def template(model):
-    field = gguf.GGUFReader(model).fields["tokenizer.chat_template"]
-    return bytes(field.parts[field.data[0]]).decode()
+def template(rf, model):
+    return json.loads(rf("inspect", model, "--json").stdout)["chat_template"]
 
 
 def render(template, messages):
@@ -302,11 +300,13 @@ def test_ctrl_c_stops_the_answer_not_the_program(terminal):
 
 def test_ctrl_c_clears_the_line(terminal):
     t = terminal()
-    for half in ("", "half a line", "/qui"):
+    for half in ("x", "half a line", "/qui"):
         t.type(half)
         t.until(half)
         t.type("\x03")
         t.until("\r\n> ")
+    t.type("\x03")  # an empty line
+    t.until("\r\n> ")
     t.type("/stats\n")
     assert "0 messages" in t.until("\r\n> ")
     t.type("\x04")

@@ -23,14 +23,14 @@ MUTANTS = [  # name, file, what is there, what the bug puts there
     (
         "a page is freed twice",
         "engine/kv.c",
-        "if (--k->pages[page].n_refs == 0) list_append(k, page);",
-        "if (--k->pages[page].n_refs == 0) list_append(k, page), t->n_pages == 2 ? list_append(k, page) : (void)0;",
+        "if (--k->pages[page].n_refs == 0) list_add(k, page);",
+        "if (--k->pages[page].n_refs == 0) list_add(k, page), page % 4 == 1 ? list_add(k, page) : (void)0;",
     ),
     (
         "a page is not freed",
         "engine/kv.c",
-        "if (--k->pages[page].n_refs == 0) list_append(k, page);",
-        "if (--k->pages[page].n_refs == 0 && t->n_pages != 2) list_append(k, page);",
+        "if (--k->pages[page].n_refs == 0) list_add(k, page);",
+        "if (--k->pages[page].n_refs == 0 && page % 4 != 1) list_add(k, page);",
     ),
     (
         "a page table is stale after preemption",
