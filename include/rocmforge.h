@@ -65,7 +65,7 @@ typedef struct rf_engine_options { // zero (or NULL for the whole struct) means 
     const char *isa;               // NULL: the widest; "scalar", "avx2", "avx512"
     uint32_t n_ctx;                // tokens per sequence; 0: the model's training context, at most what memory allows
     uint32_t max_running;          // sequences decoded together; default 32
-    uint32_t max_queue;            // requests waiting; default 256; more: RF_ERR_BUSY
+    uint32_t max_queue;            // requests waiting, preempted ones too; default 256; more: RF_ERR_BUSY
     uint32_t step_tokens;          // tokens per step; default 512
     const char *kv_type;           // NULL: "f16"; "q8_0" is half the size and a little less exact
     // Weights, KV pool and working memory together; 0: what the control group allows, or the machine has. A model whose
@@ -209,7 +209,7 @@ typedef struct rf_histogram { // of durations
 
 typedef struct rf_stats {                           // since the engine was opened, unless it says "now"
     uint64_t n_ended[RF_FINISH_ERROR + 1];          // requests by rf_finish
-    uint64_t n_queued, n_running;                   // now: never served so far; served (or preempted) and not ended
+    uint64_t n_queued, n_running;                   // now: waiting, preempted ones among them; being served
     uint64_t n_preempted;                           // times that a running request gave its pages to others
     uint64_t n_pages, n_pages_used, n_pages_cached; // now: of the KV pool; held by requests; kept for later ones
     uint64_t prompt_tokens, cached_tokens;          // of admitted requests: in all; those not computed again

@@ -28,7 +28,6 @@ static void publish_stats(engine *g) {
     const schedule *d = &g->schedule;
     rf_stats *s = &g->stats->now;
     s->n_running = d->n_running;
-    for (uint32_t i = 0; i < d->n_waiting; i++) s->n_running += d->waiting[i]->admitted_us >= 0;
     s->n_preempted = d->n_preempted;
     s->n_pages = g->kv.n_pages;
     s->n_pages_used = g->kv.n_pages - g->kv.n_free;
@@ -126,7 +125,7 @@ static rf_usage usage_of(const sequence *s, int64_t now) {
 // The only way out, for every cause. Pages are back before anybody can see the end.
 static void engine_retire(engine *g, sequence *s, rf_finish finish, const err *error) {
     request *r = s->request;
-    if (s->admitted_us < 0) door_admit(g->door);
+    if (s->at_door) door_admit(g->door);
     if (finish == RF_FINISH_ERROR) kv_discard(&g->kv, &s->kv); // nobody shall inherit what went wrong
     schedule_remove(&g->schedule, s, &g->kv);
     rf_usage usage = usage_of(s, now_us(g));
@@ -175,13 +174,17 @@ static void plan(engine *g) {
     for (uint32_t i = 0; i < d->n_running; i++) {
         sequence *s = d->running[i];
         publish(s);
+        if (s->at_door) door_admit(g->door), s->at_door = false;
         if (s->admitted_us >= 0) continue;
         s->admitted_us = now_us(g);
         s->n_reused = s->kv.n_cached;
         count_admitted(g, s);
-        door_admit(g->door);
     }
-    for (uint32_t i = 0; i < d->n_waiting; i++) publish(d->waiting[i]); // some may have been preempted
+    for (uint32_t i = 0; i < d->n_waiting; i++) { // some may have been preempted
+        sequence *s = d->waiting[i];
+        publish(s);
+        if (!s->at_door) door_return(g->door), s->at_door = true;
+    }
 }
 
 static bool wants_logits(const sequence *s) { return s->n_planned == sequence_pending(s); }

@@ -16,13 +16,13 @@ typedef struct schedule {
     uint32_t max_running, max_waiting, step_tokens; // step_tokens >= max_running
     uint32_t n_running, n_waiting, n_planned;
     sequence **running; // [max_running]
-    sequence **waiting; // [max_waiting]
+    sequence **waiting; // [max_waiting]: no more are live (door.h)
     sequence **planned; // [max_running]: decoders, then prefill; each with n_planned >= 1 tokens
     uint64_t next_ticket;
     uint64_t n_preempted; // since the start
 } schedule;
 
-// max_queue new sequences may wait, besides those that were preempted.
+// Whoever waits counts for max_queue, preempted or not; the running set may be preempted on top of that.
 void schedule_init(schedule *s, uint32_t max_running, uint32_t max_queue, uint32_t step_tokens);
 void schedule_free(schedule *s); // must be empty
 

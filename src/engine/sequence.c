@@ -10,6 +10,7 @@ sequence *sequence_new(request *r, const int32_t *prompt, uint32_t n_prompt, uin
     *s = (sequence){
         .request = r,
         .priority = params->priority,
+        .at_door = true,
         .n_prompt = n_prompt,
         .n_tokens = n_prompt,
         .limit = limit,

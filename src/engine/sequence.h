@@ -18,6 +18,7 @@ typedef struct sequence {
     uint64_t ticket; // order of arrival, given by the engine
     int32_t priority;
     bool running; // in the running set
+    bool at_door; // counted there, as one who waits
 
     int32_t *tokens; // [limit], prompt then answer
     uint32_t n_prompt, n_tokens;

@@ -91,7 +91,7 @@ static void kind_init(sim *s, uint32_t number) {
     *p = rf_params_default();
     p->prompt_tokens = k->prompt, p->n_prompt_tokens = n_prompt;
     uint32_t room = N_CTX - n_prompt;
-    p->max_tokens = chance(s, 5) ? 0 : between(s, 1, chance(s, 20) ? 60 : 15);
+    p->max_tokens = chance(s, 5) ? 0 : between(s, 1, chance(s, 50) ? 60 : 15);
     k->limit = p->max_tokens && p->max_tokens < room ? n_prompt + p->max_tokens : N_CTX;
     p->seed = draw(s), p->ignore_eos = chance(s, 50);
     if (chance(s, 60)) p->temperature = 0;
