@@ -45,7 +45,7 @@ void schedule_remove(schedule *s, sequence *q, kv *k) {
     else
         set_remove(s->waiting, &s->n_waiting, q);
     kv_release(k, &q->kv);
-    q->running = false, q->n_planned = q->n_drafts = 0;
+    q->running = false, q->n_planned = 0;
 }
 
 // Everything it has cached is forgotten; the same tokens read again give the same bytes (law 5).

@@ -51,5 +51,5 @@ void sequence_check(const sequence *s) {
     check(s->n_prompt >= 1 && s->n_prompt <= s->n_tokens && s->n_tokens <= s->limit);
     check(s->kv.n_cached <= s->n_tokens && s->n_planned <= sequence_pending(s));
     check(s->n_drafts == 0 || (s->n_planned == 1 && s->n_tokens + s->n_drafts < s->limit));
-    check(s->running || (s->kv.n_pages == 0 && s->kv.n_cached == 0 && s->n_planned == 0));
+    check(s->running || (s->kv.n_pages == 0 && s->kv.n_cached == 0 && s->n_planned == 0 && s->n_drafts == 0));
 }

@@ -262,6 +262,17 @@ static void decoders_guess_with_what_is_left(void **state) {
     end(f);
 }
 
+static void a_step_has_room_for_so_many_guesses(void **state) {
+    (void)state;
+    fixture *f = begin_guessing(64, MAX, 1000, 8);
+    for (int i = 0; i < MAX; i++) arrive(f, 20, 0);
+    for (int i = 0; i < 12; i++) step_once(f);
+    for (int i = 0; i < MAX; i++) f->all[i]->draft_credit = 100 * DRAFT_TOKEN;
+    schedule_plan(&f->schedule, &f->kv);
+    for (int i = 0; i < MAX; i++) assert_int_equal(f->all[i]->n_drafts, i < DRAFT_MOST / 8 ? 8 : 0);
+    end(f);
+}
+
 static void a_first_token_is_not_guessed(void **state) {
     (void)state;
     fixture *f = begin_guessing(64, 4, 100, 8);
@@ -348,6 +359,7 @@ int main(void) {
         cmocka_unit_test(lower_priority_pays_first),
         cmocka_unit_test(the_last_one_waits_with_what_it_has),
         cmocka_unit_test(decoders_guess_with_what_is_left),
+        cmocka_unit_test(a_step_has_room_for_so_many_guesses),
         cmocka_unit_test(a_first_token_is_not_guessed),
         cmocka_unit_test(guesses_take_free_pages_only_and_give_them_back),
         cmocka_unit_test(guesses_end_before_the_answer_does),
