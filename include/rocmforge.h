@@ -65,8 +65,9 @@ typedef struct rf_engine_options { // zero (or NULL for the whole struct) means 
     const char *isa;               // NULL: the widest; "scalar", "avx2", "avx512"
     uint32_t n_ctx;                // tokens per sequence; 0: the model's training context, at most what memory allows
     uint32_t max_running;          // sequences decoded together; default 32
-    uint32_t max_queue;            // requests waiting; default 256; more: RF_ERR_BUSY
+    uint32_t max_queue;            // requests waiting, preempted ones too; default 256; more: RF_ERR_BUSY
     uint32_t step_tokens;          // tokens per step; default 512
+    uint32_t speculate;            // most tokens guessed ahead per sequence and step, 0 (off) to 32; see below
     const char *kv_type;           // NULL: "f16"; "q8_0" is half the size and a little less exact
     // Weights, KV pool and working memory together; 0: what the control group allows, or the machine has. A model whose
     // weights do not fit is refused.
@@ -76,6 +77,8 @@ typedef struct rf_engine_options { // zero (or NULL for the whole struct) means 
     uint64_t kv_bytes;
     void (*progress)(void *arg, double fraction); // loading; may be NULL
     void *progress_arg;
+    // Speculation: where an answer repeats its prompt or itself, the next tokens are guessed and checked together in
+    // one step. The answer is the same; it comes sooner where guesses are right, and hardly later where they are not.
 } rf_engine_options;
 
 // Loads a model and starts the engine thread. NULL and *error on failure.
@@ -157,6 +160,7 @@ const char *rf_finish_name(rf_finish finish); // "stop", "length", "cancelled", 
 typedef struct rf_usage {
     uint32_t prompt_tokens, completion_tokens;
     uint32_t cached_tokens;                   // of the prompt, not computed again: the work of earlier requests
+    uint32_t draft_tokens, accepted_tokens;   // of speculation: tried; found right
     int64_t queued_us, prefill_us, decode_us; // durations
 } rf_usage;
 
@@ -209,7 +213,7 @@ typedef struct rf_histogram { // of durations
 
 typedef struct rf_stats {                           // since the engine was opened, unless it says "now"
     uint64_t n_ended[RF_FINISH_ERROR + 1];          // requests by rf_finish
-    uint64_t n_queued, n_running;                   // now: never served so far; served (or preempted) and not ended
+    uint64_t n_queued, n_running;                   // now: waiting, preempted ones among them; being served
     uint64_t n_preempted;                           // times that a running request gave its pages to others
     uint64_t n_pages, n_pages_used, n_pages_cached; // now: of the KV pool; held by requests; kept for later ones
     uint64_t prompt_tokens, cached_tokens;          // of admitted requests: in all; those not computed again
@@ -217,7 +221,8 @@ typedef struct rf_stats {                           // since the engine was open
     uint64_t completion_tokens;
     uint64_t draft_tokens, accepted_tokens; // of speculation: tried; found right
     uint64_t n_steps;
-    rf_histogram step, first_token, inter_token; // durations of steps; from submit to first token; between tokens
+    // Durations of steps; from submit to first token; between tokens, where those of one step share its time evenly.
+    rf_histogram step, first_token, inter_token;
 } rf_stats;
 // A consistent snapshot as of the last step or end of a request. Takes no lock.
 void rf_get_stats(const rf_engine *engine, rf_stats *stats);

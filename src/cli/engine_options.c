@@ -5,7 +5,7 @@
 #include "cli/number.h"
 #include "cli/progress.h"
 
-enum { OPT_ISA = 256, OPT_KV_TYPE, OPT_MEMORY };
+enum { OPT_ISA = 256, OPT_KV_TYPE, OPT_MEMORY, OPT_SPECULATE };
 
 static const struct argp_option OPTIONS[] = {
     {"model", 'm', "FILE", 0, "GGUF model file", 0},
@@ -13,6 +13,8 @@ static const struct argp_option OPTIONS[] = {
     {"isa", OPT_ISA, "NAME", 0, "scalar, avx2 or avx512 (default: the widest; the answer is the same)", 0},
     {"ctx", 'c', "N", 0, "context size in tokens (default: the model's own)", 0},
     {"kv-type", OPT_KV_TYPE, "TYPE", 0, "what the KV cache holds: f16 or q8_0 (default f16)", 0},
+    {"speculate", OPT_SPECULATE, "N", 0,
+     "guess up to N tokens ahead where the text repeats itself (default 0; the answer is the same)", 0},
     {"memory", OPT_MEMORY, "BYTES", 0, "weights, KV cache and scratch together (default: what there is)", 0},
     {0},
 };
@@ -28,6 +30,8 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
         return o->options.isa = arg, 0;
     case OPT_KV_TYPE:
         return o->options.kv_type = arg, 0;
+    case OPT_SPECULATE:
+        return o->options.speculate = (uint32_t)cli_parse_int(state, "--speculate", arg, 0, 32), 0;
     case OPT_MEMORY:
         return o->options.memory_bytes = (uint64_t)cli_parse_int(state, "--memory", arg, 1, INT64_MAX), 0;
     case 'c':

@@ -52,8 +52,11 @@ static bool limits_set(const rf_engine_options *o, engine_config *c, err *e) {
     c->max_running = o->max_running ? o->max_running : DEFAULT_RUNNING;
     c->max_queue = o->max_queue ? o->max_queue : DEFAULT_QUEUE;
     c->step_tokens = o->step_tokens ? o->step_tokens : DEFAULT_STEP_TOKENS;
+    c->speculate = o->speculate;
     if (c->max_running > MOST || c->max_queue > MOST || c->step_tokens > MOST)
         return fail(e, ERR_USAGE, "max_running, max_queue and step_tokens may be %d at most", MOST);
+    if (c->speculate > DRAFT_MOST)
+        return fail(e, ERR_USAGE, "speculate is %u; it may be %d at most", c->speculate, DRAFT_MOST);
     if (c->step_tokens < c->max_running)
         return fail(e, ERR_USAGE, "step_tokens is %u; it must be at least max_running, %u", c->step_tokens,
                     c->max_running);
@@ -76,7 +79,7 @@ typedef struct work {
 static uint64_t work_bytes(const void *arg, uint32_t n_ctx) {
     const work *w = arg;
     const engine_config *c = w->c;
-    return scratch_bytes(w->l->model, c->step_tokens, c->max_running, n_ctx, pool_size(w->l->pool)) +
+    return scratch_bytes(w->l->model, c->step_tokens, engine_logits_rows(c), n_ctx, pool_size(w->l->pool)) +
            engine_logits_bytes(c) + (uint64_t)(c->max_running + c->max_queue) * n_ctx * sizeof(int32_t);
 }
 
@@ -132,7 +135,7 @@ static bool load(loaded *l, const char *path, const rf_engine_options *o, engine
     c->logits_stride = model_logits_stride(l->model);
     c->info = describe(l, memory_bytes);
     if (!plan_memory(l, o, c, e)) return false;
-    l->scratch = scratch_new(l->model, c->step_tokens, c->max_running, c->info.n_ctx, c->info.n_threads, e);
+    l->scratch = scratch_new(l->model, c->step_tokens, engine_logits_rows(c), c->info.n_ctx, c->info.n_threads, e);
     if (!l->scratch) return false;
     c->forward = (forward){.self = l, .run = loaded_run, .close = loaded_close};
     c->vocab = l->vocab;
