@@ -178,7 +178,7 @@ typedef struct answer {
 } answer;
 
 static inline void answer_add(answer *a, const rf_event *event) {
-    assert_int_equal(a->n_ends, 0); // the end is the last
+    check(a->n_ends == 0); // the end is the last
     if (event->kind == RF_EVENT_END) {
         a->n_ends++, a->end = *event;
         return;
