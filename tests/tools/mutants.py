@@ -66,6 +66,18 @@ MUTANTS = [  # name, file, what is there, what the bug puts there
         "t->n_cached += n_tokens + (n_tokens == 7);",
     ),
     (
+        "a wrong guess is kept",
+        "engine/engine.c",
+        "s->tokens[s->n_tokens] == token;",
+        "(s->tokens[s->n_tokens] == token || token % 16 == 0);",
+    ),
+    (
+        "the pages of wrong guesses are kept",
+        "engine/engine.c",
+        "kv_trim(&g->kv, &s->kv);",
+        "",
+    ),
+    (
         "a hash hit is not verified",
         "engine/kv.c",
         "!holds(&k->pages[page], y)",
