@@ -133,7 +133,7 @@ static inline void world_close(world *w) {
 // Zero fields of limits mean: room for everything.
 static inline engine *world_engine(world *w, engine_config limits) {
     engine_config c = limits;
-    c.forward = (forward){.self = w, .run = world_run};
+    if (!c.forward.run) c.forward = (forward){.self = w, .run = world_run};
     c.vocab = w->vocab;
     if (!c.clock) c.clock = &w->clock.clock;
     c.info.n_vocab = WORLD_VOCAB;
