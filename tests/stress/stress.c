@@ -56,6 +56,7 @@ typedef struct ask {
 
 typedef struct totals {
     atomic_ullong n_rounds, n_engines, n_asks, n_ends[RF_FINISH_ERROR + 1], n_left, n_busy, n_stopped;
+    uint64_t n_preempted, n_guessed; // of the engines that were looked at after their end
 } totals;
 
 typedef struct stress {
@@ -88,6 +89,7 @@ static void kind_init(stress *s, uint32_t number) {
     for (uint32_t i = 0; i < n_prompt; i++) k->prompt[i] = (int32_t)(mix(family, i) % 256);
     k->prompt[n_prompt - 1] = (int32_t)below(&dice, 256);
     if (chance(&dice, 5)) k->prompt[0] = WORLD_POISON;
+    if (chance(&dice, 50) && n_prompt > 1) k->prompt[1] = WORLD_ECHO;
     rf_params *p = &k->params;
     *p = rf_params_default();
     p->prompt_tokens = k->prompt, p->n_prompt_tokens = n_prompt;
@@ -308,7 +310,8 @@ static void open_engine(client *c, house *h) {
                             .n_pages = N_CTX / KV_PAGE_TOKENS + below(c, 8),
                             .max_running = max_running,
                             .max_queue = 1 + below(c, MAX_QUEUE),
-                            .step_tokens = max_running + below(c, 60)};
+                            .step_tokens = max_running + below(c, 60),
+                            .speculate = chance(c, 40) ? 0 : 1 + below(c, 8)};
     engine *g = world_engine(&c->stress->world, limits);
     if (!engine_start(g, &e)) fail_msg("%s", e.text);
     c->stress->totals.n_engines++;
@@ -329,7 +332,7 @@ static rf_engine *empty(house *h) {
 }
 
 // As the server does: whoever comes while it stops is refused. Everything accepted has ended, and nothing is left.
-static void stop_engine(house *h, int drain_ms) {
+static void stop_engine(totals *t, house *h, int drain_ms) {
     engine_shut(h->engine, drain_ms);
     engine_join(h->engine);
     engine *g = empty(h);
@@ -340,6 +343,7 @@ static void stop_engine(house *h, int drain_ms) {
     uint64_t n_ended = 0;
     for (int i = 0; i <= RF_FINISH_ERROR; i++) n_ended += stats.n_ended[i];
     check(n_ended == h->n_accepted && stats.n_queued == 0 && stats.n_running == 0);
+    t->n_preempted += stats.n_preempted, t->n_guessed += stats.accepted_tokens;
     engine_free(g);
 }
 
@@ -347,7 +351,7 @@ static void close_engine(client *c, house *h) {
     int drain_ms = chance(c, 50) ? 0 : (int)below(c, 30);
     h->closing = h->generation;
     if (chance(c, 70))
-        stop_engine(h, drain_ms);
+        stop_engine(&c->stress->totals, h, drain_ms);
     else
         rf_engine_close(empty(h), drain_ms);
 }
@@ -443,7 +447,8 @@ static void tell_totals(const totals *t, double seconds) {
            t->n_asks);
     for (int i = RF_FINISH_STOP; i <= RF_FINISH_ERROR; i++)
         printf(" %s %llu", rf_finish_name((rf_finish)i), t->n_ends[i]);
-    printf("; left before %llu; refused: busy %llu, stopping %llu\n", t->n_left, t->n_busy, t->n_stopped);
+    printf("; left before %llu; refused: busy %llu, stopping %llu; more than %llu preempted, %llu guessed\n", t->n_left,
+           t->n_busy, t->n_stopped, (unsigned long long)t->n_preempted, (unsigned long long)t->n_guessed);
 }
 
 static void hangs(int signal) {
