@@ -144,6 +144,7 @@ static inline engine *world_engine(world *w, engine_config limits) {
     if (!c.max_running) c.max_running = 16;
     if (!c.max_queue) c.max_queue = 256;
     if (!c.step_tokens) c.step_tokens = 64;
+    if (!c.fixed_rows) c.fixed_rows = 4;
     err e = {0};
     engine *g = engine_new(&c, &e);
     if (!g) fail_msg("%s", e.text);
