@@ -54,7 +54,7 @@ static const config configs[] = {
     {"a", "avx512", 2, 512, 32, 0, KV_F16, 16384, 0, 0, SHARE, false},
     {"b", "avx512", 2, 512, 32, 8, KV_F16, 0, 0, 0, ALL, false},
     {"c", "avx512", 1, 64, 16, 4, KV_F16, 0, 400, 0, ALL, false},
-    {"d", "avx512", 2, 7, 7, 3, KV_F16, 0, 400, 0, BOTH, false},
+    {"d", "avx512", 2, 7, 7, 3, KV_F16, 0, 400, 0, SHARE, false},
     {"e", "avx512", 1, 64, 1, 32, KV_F16, 0, 0, 0, SHARE | GUESS, false},
     {"f", "avx512", 2, 1, 1, 0, KV_F16, 0, 160, 0, 0, false},
     {"g", "avx512", 1, 7, 5, 2, KV_F16, 0, 160, 0, PREEMPT, true},
