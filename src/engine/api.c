@@ -127,7 +127,9 @@ static bool read_text(const engine_config *c, const rf_params *p, tokens *out, e
     size_t n_bytes = p->prompt && !p->n_prompt_bytes ? strlen(p->prompt) : p->n_prompt_bytes;
     if (!p->prompt || n_bytes == 0) return fail(e, ERR_USAGE, "the prompt is empty");
     if (vocab_adds_bos(c->vocab)) tokens_append(out, vocab_bos(c->vocab));
-    return vocab_encode(c->vocab, p->prompt, n_bytes, p->parse_special, out, e) && fits(c, out->n, e);
+    if (!vocab_encode(c->vocab, p->prompt, n_bytes, p->parse_special, out, e)) return false;
+    if (!out->n) return fail(e, ERR_USAGE, "the prompt has no token: the vocabulary knows none of its bytes");
+    return fits(c, out->n, e);
 }
 
 rf_request *rf_submit(rf_engine *g, const rf_params *p, rf_error *error) {
