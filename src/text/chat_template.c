@@ -47,12 +47,14 @@ typedef struct request {
     bool has_now;
 } request;
 
+// Clients write null for what a message has not ("tool_calls": null), and templates ask whether it is there. An
+// answer's content is another matter: templates ask whether it is none.
 static json_t *without_nulls(json_t *message) {
     json_t *kept = json_object();
     const char *key;
     json_t *value;
     json_object_foreach(message, key, value) {
-        if (!json_is_null(value)) json_object_set(kept, key, value);
+        if (!json_is_null(value) || strcmp(key, "content") == 0) json_object_set(kept, key, value);
     }
     return kept;
 }

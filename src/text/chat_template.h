@@ -15,6 +15,6 @@ chat_template *chat_template_open(const char *text, const vocab *v);
 void chat_template_close(chat_template *t); // t may be NULL
 
 // request: the JSON object that rf_chat_render describes. Fills *out (zero before) as jinja_render does: what came with
-// the request is data, but for roles that all templates know. Messages are rid of members that are null first, as
-// transformers does.
+// the request is data, but for roles that all templates know. Messages are rid of members that are null (their content
+// apart) first, as in transformers.
 bool chat_template_render(const chat_template *t, const json_t *request, jinja_text *out, err *e);
