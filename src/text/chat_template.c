@@ -96,18 +96,26 @@ static bool read_kwargs(request *q, json_t *value, err *e) {
     return true;
 }
 
+static bool looks_like_date(const char *s, size_t n) {
+    static const char shape[] = "0000-00-00T00:00:00";
+    if (!s || (n != 10 && n != 19)) return false;
+    for (size_t i = 0; i < n; i++)
+        if (shape[i] == '0' ? s[i] < '0' || s[i] > '9' : s[i] != shape[i]) return false;
+    return true;
+}
+
 // "2026-11-25" or "2026-11-25T13:45:00", in whatever time zone the template is to speak of.
 static bool read_date(request *q, json_t *value, err *e) {
     const char *s = json_string_value(value);
-    int n = 0, n_time = 0;
     struct tm *t = &q->now;
-    if (s) sscanf(s, "%4d-%2d-%2d%n", &t->tm_year, &t->tm_mon, &t->tm_mday, &n);
-    if (n == 10) sscanf(s + n, "T%2d:%2d:%2d%n", &t->tm_hour, &t->tm_min, &t->tm_sec, &n_time);
-    bool whole = n == 10 && json_string_length(value) == (size_t)(n + n_time) && (n_time == 9 || !s[n]);
-    struct tm asked = *t;
+    bool whole = looks_like_date(s, json_string_length(value));
+    if (whole)
+        sscanf(s, "%d-%d-%dT%d:%d:%d", &t->tm_year, &t->tm_mon, &t->tm_mday, &t->tm_hour, &t->tm_min, &t->tm_sec);
     t->tm_year -= 1900, t->tm_mon -= 1;
-    if (!whole || timegm(t) == -1 || t->tm_mon + 1 != asked.tm_mon || t->tm_mday != asked.tm_mday ||
-        t->tm_hour != asked.tm_hour || t->tm_min != asked.tm_min || t->tm_sec != asked.tm_sec)
+    struct tm asked = *t;
+    timegm(t); // fills in the day of the week, and turns the 30th of February into another day
+    if (!whole || t->tm_mon != asked.tm_mon || t->tm_mday != asked.tm_mday || t->tm_hour != asked.tm_hour ||
+        t->tm_min != asked.tm_min || t->tm_sec != asked.tm_sec)
         return fail(e, ERR_USAGE, "'date' is not like \"2026-11-25\" or \"2026-11-25T13:45:00\"");
     return q->has_now = true;
 }
