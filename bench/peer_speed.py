@@ -20,7 +20,7 @@ N_PREFILL, N_DECODE, REPEATS = 512, 128, 3
 FIELDS = ("prefill", "decode")
 
 
-def peer_once(model, n_threads, flash):
+def peer_once(model, n_threads, flash, n_decode):
     """{"prefill": tokens/s, "decode": tokens/s} of llama.cpp in this process."""
     import llama_cpp as lc
 
@@ -47,7 +47,7 @@ def peer_once(model, n_threads, flash):
             lc.llama_synchronize(context)
         return sum(n for _, n in pieces) / (time.perf_counter() - start)
 
-    jobs = {"prefill": [(0, N_PREFILL)], "decode": [(i, 1) for i in range(N_DECODE)]}
+    jobs = {"prefill": [(0, N_PREFILL)], "decode": [(i, 1) for i in range(n_decode)]}
     timed(jobs["prefill"])
     return {f: statistics.median(timed(jobs[f]) for _ in range(REPEATS)) for f in FIELDS}
 
@@ -81,6 +81,14 @@ def contestants(a):
     return who
 
 
+def warn_if_busy():
+    """The machine's load."""
+    load = os.getloadavg()[0]
+    if load > 0.5:
+        print(f"the machine is busy (load {load:.1f}); spinning threads suffer most, so trust no ratio", file=sys.stderr)
+    return load
+
+
 def summary(rounds, name, base):
     out = {}
     for f in FIELDS:
@@ -99,14 +107,12 @@ def main():
     p.add_argument("--llama-bench", help="path of llama.cpp's llama-bench, if there is one")
     p.add_argument("--json", type=pathlib.Path)
     p.add_argument("--peer-once", type=int, help=argparse.SUPPRESS)
+    p.add_argument("--peer-decode", type=int, default=N_DECODE, help=argparse.SUPPRESS)
     a = p.parse_args()
     if a.peer_once is not None:
-        print(json.dumps(peer_once(a.model, a.threads, bool(a.peer_once))))
+        print(json.dumps(peer_once(a.model, a.threads, bool(a.peer_once), a.peer_decode)))
         return
-    load = os.getloadavg()[0]
-    if load > 0.5:
-        print(f"peer_speed: the machine is busy (load {load:.1f}); spinning threads suffer most, so trust no ratio",
-              file=sys.stderr)
+    load = warn_if_busy()
     who = contestants(a)
     rounds = [{name: measure() for name, measure in who.items()} for _ in range(a.rounds)]
     base = next(iter(who))

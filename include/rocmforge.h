@@ -65,9 +65,11 @@ typedef struct rf_engine_options { // zero (or NULL for the whole struct) means 
     const char *isa;               // NULL: the widest; "scalar", "avx2", "avx512"
     uint32_t n_ctx;                // tokens per sequence; 0: the model's training context, at most what memory allows
     uint32_t max_running;          // sequences decoded together; default 32
-    uint32_t max_queue;            // requests waiting; default 256; more: RF_ERR_BUSY
+    uint32_t max_queue;            // requests waiting, preempted ones too; default 256; more: RF_ERR_BUSY
     uint32_t step_tokens;          // tokens per step; default 512
+    uint32_t speculate;            // most tokens guessed ahead per sequence and step, 0 (off) to 32; see below
     const char *kv_type;           // NULL: "f16"; "q8_0" is half the size and a little less exact
+    const char *chat_template;     // NULL: the model file's own. Copied
     // Weights, KV pool and working memory together; 0: what the control group allows, or the machine has. A model whose
     // weights do not fit is refused.
     uint64_t memory_bytes;
@@ -76,6 +78,8 @@ typedef struct rf_engine_options { // zero (or NULL for the whole struct) means 
     uint64_t kv_bytes;
     void (*progress)(void *arg, double fraction); // loading; may be NULL
     void *progress_arg;
+    // Speculation: where an answer repeats its prompt or itself, the next tokens are guessed and checked together in
+    // one step. The answer is the same; it comes sooner where guesses are right, and hardly later where they are not.
 } rf_engine_options;
 
 // Loads a model and starts the engine thread. NULL and *error on failure.
@@ -91,7 +95,7 @@ typedef struct rf_model_info {
     uint64_t memory_bytes, weight_bytes, kv_bytes, work_bytes; // the first is not less than the sum of the others
     const char *isa;
     int n_threads;
-    const char *chat_template; // NULL if the file has none
+    const char *chat_template; // NULL if there is none
 } rf_model_info;
 void rf_model_get_info(const rf_engine *engine, rf_model_info *info);
 
@@ -100,6 +104,27 @@ int64_t rf_tokenize(const rf_engine *engine, const char *text, size_t n_bytes, b
                     size_t capacity, rf_error *error);
 // Bytes of one token (borrowed from the engine); NULL if the id is out of range.
 const char *rf_token_bytes(const rf_engine *engine, int32_t token, size_t *n_bytes);
+
+// ---- conversations -----------------------------------------------------------------------------------------------
+
+typedef struct rf_prompt { // free it with rf_prompt_free
+    char *text;            // what the template wrote, for people to read; NUL-terminated
+    size_t n_bytes;
+    int32_t *tokens; // what to submit. Not rf_tokenize of the text: what users wrote never becomes a control token
+    size_t n_tokens;
+} rf_prompt;
+
+// Writes a conversation as the model's chat template wants it. The request is a JSON object, with members
+//     messages                of objects, most with a "role" and a "content"; the only one that must be there
+//     tools, documents        arrays as the template wants them, or null
+//     add_generation_prompt   whether the prompt ends where an answer begins; true if missing
+//     chat_template_kwargs    an object: further variables for the template, such as enable_thinking
+//     date                    "2026-11-25" or "2026-11-25T13:45:00": what a template that asks for the time is told.
+//                             Without it there is no time, and most such templates then tell the model a fixed one
+// All that the prompt holds is in it: no BOS token is added to what the template wrote. False and *error when the
+// request is not like that, there is no template, or it refuses the conversation (in its own words).
+bool rf_chat_render(const rf_engine *engine, const char *request, size_t n_bytes, rf_prompt *prompt, rf_error *error);
+void rf_prompt_free(rf_prompt *prompt);
 
 // ---- requests ----------------------------------------------------------------------------------------------------
 
@@ -157,6 +182,7 @@ const char *rf_finish_name(rf_finish finish); // "stop", "length", "cancelled", 
 typedef struct rf_usage {
     uint32_t prompt_tokens, completion_tokens;
     uint32_t cached_tokens;                   // of the prompt, not computed again: the work of earlier requests
+    uint32_t draft_tokens, accepted_tokens;   // of speculation: tried; found right
     int64_t queued_us, prefill_us, decode_us; // durations
 } rf_usage;
 
@@ -209,7 +235,7 @@ typedef struct rf_histogram { // of durations
 
 typedef struct rf_stats {                           // since the engine was opened, unless it says "now"
     uint64_t n_ended[RF_FINISH_ERROR + 1];          // requests by rf_finish
-    uint64_t n_queued, n_running;                   // now: never served so far; served (or preempted) and not ended
+    uint64_t n_queued, n_running;                   // now: waiting, preempted ones among them; being served
     uint64_t n_preempted;                           // times that a running request gave its pages to others
     uint64_t n_pages, n_pages_used, n_pages_cached; // now: of the KV pool; held by requests; kept for later ones
     uint64_t prompt_tokens, cached_tokens;          // of admitted requests: in all; those not computed again
@@ -217,7 +243,8 @@ typedef struct rf_stats {                           // since the engine was open
     uint64_t completion_tokens;
     uint64_t draft_tokens, accepted_tokens; // of speculation: tried; found right
     uint64_t n_steps;
-    rf_histogram step, first_token, inter_token; // durations of steps; from submit to first token; between tokens
+    // Durations of steps; from submit to first token; between tokens, where those of one step share its time evenly.
+    rf_histogram step, first_token, inter_token;
 } rf_stats;
 // A consistent snapshot as of the last step or end of a request. Takes no lock.
 void rf_get_stats(const rf_engine *engine, rf_stats *stats);

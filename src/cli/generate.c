@@ -93,11 +93,12 @@ static void follow(rf_request *request, bool json, outcome *o) {
 static void print_json(const outcome *o) {
     const rf_usage *u = &o->end.usage;
     json_t *root =
-        json_pack("{s:s%, s:O, s:s, s:{s:I, s:I, s:I}, s:{s:f, s:f, s:f}}", "text", o->text ? o->text : "", o->n_bytes,
-                  "tokens", o->tokens, "finish_reason", rf_finish_name(o->end.finish), "usage", "prompt_tokens",
-                  (json_int_t)u->prompt_tokens, "completion_tokens", (json_int_t)u->completion_tokens, "cached_tokens",
-                  (json_int_t)u->cached_tokens, "timings", "queued_ms", u->queued_us / 1e3, "prefill_ms",
-                  u->prefill_us / 1e3, "decode_ms", u->decode_us / 1e3);
+        json_pack("{s:s%, s:O, s:s, s:{s:I, s:I, s:I, s:I, s:I}, s:{s:f, s:f, s:f}}", "text", o->text ? o->text : "",
+                  o->n_bytes, "tokens", o->tokens, "finish_reason", rf_finish_name(o->end.finish), "usage",
+                  "prompt_tokens", (json_int_t)u->prompt_tokens, "completion_tokens", (json_int_t)u->completion_tokens,
+                  "cached_tokens", (json_int_t)u->cached_tokens, "draft_tokens", (json_int_t)u->draft_tokens,
+                  "accepted_tokens", (json_int_t)u->accepted_tokens, "timings", "queued_ms", u->queued_us / 1e3,
+                  "prefill_ms", u->prefill_us / 1e3, "decode_ms", u->decode_us / 1e3);
     if (o->end.finish == RF_FINISH_ERROR) json_object_set_new(root, "error", json_string(o->end.error.message));
     json_dumpf(root, stdout, JSON_COMPACT);
     putchar('\n');

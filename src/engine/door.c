@@ -34,6 +34,8 @@ bool door_enter(door *d, mail_node *node, err *e) {
 
 void door_admit(door *d) { check((atomic_fetch_sub(&d->entered, 1) & ~DOOR_SHUT) > 0); }
 
+void door_return(door *d) { atomic_fetch_add(&d->entered, 1); }
+
 void door_shut(door *d, int64_t cancel_at_us) {
     atomic_store(&d->cancel_at_us, cancel_at_us);
     atomic_fetch_or(&d->entered, DOOR_SHUT);

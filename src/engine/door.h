@@ -2,9 +2,10 @@
 //
 // Shared by the engine and every handle (reference count), so that cancelling or releasing a handle is legal after the
 // engine is gone. Any thread.
-// `entered` counts sequences that passed and were not yet admitted to the running set, plus DOOR_SHUT once the engine
-// is stopping. Passing is one compare-and-swap on it: either the door is shut, or the engine counts on the post that
-// follows and does not end before it has arrived. So no request is accepted and then forgotten.
+// `entered` counts sequences that passed and are not in the running set: not yet admitted, or preempted; plus DOOR_SHUT
+// once the engine is stopping. So at most max_queue and the running set's worth of sequences are live. Passing is one
+// compare-and-swap on it: either the door is shut, or the engine counts on the post that follows and does not end
+// before it has arrived. So no request is accepted and then forgotten.
 #pragma once
 
 #include "base/err.h"
@@ -26,7 +27,8 @@ void door_release(door *d);
 
 // Hands the node over; ERR_BUSY or ERR_STOPPED, and nothing happened, otherwise.
 bool door_enter(door *d, mail_node *node, err *e);
-void door_admit(door *d); // engine: one of those who entered no longer waits
+void door_admit(door *d);  // engine: one of those who entered no longer waits
+void door_return(door *d); // engine: one who was admitted waits again
 void door_shut(door *d, int64_t cancel_at_us);
 // Engine: shut, and nobody is on the way in.
 static inline bool door_is_final(door *d) { return atomic_load(&d->entered) == DOOR_SHUT; }

@@ -14,7 +14,7 @@ struct rf_engine {
     kv kv;
     sampler *sampler;
     stats *stats;
-    float *logits;  // [max_running][logits_stride]
+    float *logits;  // [engine_logits_rows][logits_stride]
     step_seq *seqs; // [max_running]
     pthread_t thread;
     bool has_thread;
@@ -28,7 +28,6 @@ static void publish_stats(engine *g) {
     const schedule *d = &g->schedule;
     rf_stats *s = &g->stats->now;
     s->n_running = d->n_running;
-    for (uint32_t i = 0; i < d->n_waiting; i++) s->n_running += d->waiting[i]->admitted_us >= 0;
     s->n_preempted = d->n_preempted;
     s->n_pages = g->kv.n_pages;
     s->n_pages_used = g->kv.n_pages - g->kv.n_free;
@@ -47,20 +46,39 @@ static void count_admitted(engine *g, const sequence *s) {
     g->stats->now.cached_tokens += s->n_reused;
 }
 
-static void count_token(engine *g, sequence *s) {
+// Whatever was not counted yet; of one step, so its tokens share the time since the one before.
+static void count_tokens(engine *g, sequence *s) {
     rf_stats *t = &g->stats->now;
-    int64_t now = now_us(g);
+    uint32_t n = s->n_tokens - s->n_timed;
+    if (n == 0) return;
+    int64_t now = now_us(g), us = now - s->last_token_us;
     if (s->first_token_us < 0)
-        histogram_add(&t->first_token, (s->first_token_us = now) - s->submitted_us);
+        histogram_add(&t->first_token, (s->first_token_us = now) - s->submitted_us); // it comes alone
     else
-        histogram_add(&t->inter_token, now - s->last_token_us);
+        for (uint32_t i = 0; i < n; i++) histogram_add(&t->inter_token, us * (i + 1) / n - us * i / n);
     s->last_token_us = now;
-    t->completion_tokens++;
+    s->n_timed = s->n_tokens;
+    t->completion_tokens += n;
+}
+
+static void count_drafts(engine *g, sequence *s) {
+    s->n_drafted += s->n_drafts;
+    g->stats->now.draft_tokens += s->n_drafts;
+}
+
+static void count_accepted(engine *g, sequence *s) {
+    s->n_accepted++;
+    g->stats->now.accepted_tokens++;
 }
 
 // ---- birth and death ---------------------------------------------------------------------------------------------
 
-size_t engine_logits_bytes(const engine_config *c) { return c->max_running * c->logits_stride * sizeof(float); }
+uint32_t engine_logits_rows(const engine_config *c) {
+    uint64_t n_drafts = (uint64_t)c->max_running * c->speculate;
+    return c->max_running + (uint32_t)(n_drafts < DRAFT_MOST ? n_drafts : DRAFT_MOST);
+}
+
+size_t engine_logits_bytes(const engine_config *c) { return engine_logits_rows(c) * c->logits_stride * sizeof(float); }
 
 engine *engine_new(const engine_config *c, err *e) {
     engine *g = xcalloc(1, sizeof *g);
@@ -71,7 +89,7 @@ engine *engine_new(const engine_config *c, err *e) {
     g->stats = xcalloc(1, sizeof *g->stats);
     g->sampler = sampler_new(c->info.n_vocab);
     g->seqs = xcalloc(c->max_running, sizeof *g->seqs);
-    schedule_init(&g->schedule, c->max_running, c->max_queue, c->step_tokens);
+    schedule_init(&g->schedule, c->max_running, c->max_queue, c->step_tokens, c->speculate);
     g->logits = large_alloc(engine_logits_bytes(c), "the logits of a step", e);
     if (!g->logits || !kv_init(&g->kv, c->n_pages, c->page_bytes, e)) return engine_free(g), NULL;
     if (c->hash_mask) g->kv.hash_mask = c->hash_mask;
@@ -101,6 +119,7 @@ void engine_check(const engine *g) {
         sequence_check(d->running[i]);
         check(d->running[i]->running && (i == 0 || sequence_before(d->running[i - 1], d->running[i])));
         tables[i] = &d->running[i]->kv;
+        check(tables[i]->n_pages == kv_pages_for(tables[i]->n_cached)); // what wrong guesses took is back
     }
     for (uint32_t i = 0; i < d->n_waiting; i++) {
         sequence_check(d->waiting[i]);
@@ -118,6 +137,8 @@ static rf_usage usage_of(const sequence *s, int64_t now) {
     return (rf_usage){.prompt_tokens = s->n_prompt,
                       .completion_tokens = s->n_tokens - s->n_prompt,
                       .cached_tokens = s->n_reused,
+                      .draft_tokens = s->n_drafted,
+                      .accepted_tokens = s->n_accepted,
                       .queued_us = admitted - s->submitted_us,
                       .prefill_us = first - admitted,
                       .decode_us = now - first};
@@ -126,7 +147,8 @@ static rf_usage usage_of(const sequence *s, int64_t now) {
 // The only way out, for every cause. Pages are back before anybody can see the end.
 static void engine_retire(engine *g, sequence *s, rf_finish finish, const err *error) {
     request *r = s->request;
-    if (s->admitted_us < 0) door_admit(g->door);
+    if (s->at_door) door_admit(g->door);
+    count_tokens(g, s);
     if (finish == RF_FINISH_ERROR) kv_discard(&g->kv, &s->kv); // nobody shall inherit what went wrong
     schedule_remove(&g->schedule, s, &g->kv);
     rf_usage usage = usage_of(s, now_us(g));
@@ -175,13 +197,17 @@ static void plan(engine *g) {
     for (uint32_t i = 0; i < d->n_running; i++) {
         sequence *s = d->running[i];
         publish(s);
+        if (s->at_door) door_admit(g->door), s->at_door = false;
         if (s->admitted_us >= 0) continue;
         s->admitted_us = now_us(g);
         s->n_reused = s->kv.n_cached;
         count_admitted(g, s);
-        door_admit(g->door);
     }
-    for (uint32_t i = 0; i < d->n_waiting; i++) publish(d->waiting[i]); // some may have been preempted
+    for (uint32_t i = 0; i < d->n_waiting; i++) { // some may have been preempted
+        sequence *s = d->waiting[i];
+        publish(s);
+        if (!s->at_door) door_return(g->door), s->at_door = true;
+    }
 }
 
 static bool wants_logits(const sequence *s) { return s->n_planned == sequence_pending(s); }
@@ -191,10 +217,10 @@ static void run_forward(engine *g) {
     for (uint32_t i = 0; i < d->n_planned; i++) {
         const sequence *s = d->planned[i];
         g->seqs[i] = (step_seq){.tokens = s->tokens + s->kv.n_cached,
-                                .n_tokens = s->n_planned,
+                                .n_tokens = s->n_planned + s->n_drafts,
                                 .n_cached = s->kv.n_cached,
                                 .pages = s->kv.pages,
-                                .n_logits = wants_logits(s)};
+                                .n_logits = wants_logits(s) + s->n_drafts};
     }
     step work = {.seqs = g->seqs, .n_seqs = d->n_planned, .kv = g->kv.memory, .logits = g->logits};
     g->config.forward.run(g->config.forward.self, &work);
@@ -209,17 +235,25 @@ static const char *stream(engine *g, sequence *s, int32_t token, size_t *n_bytes
     return text_stream_push(s->text, bytes, n_token_bytes, n_bytes, stopped);
 }
 
-// A row of logits becomes a token, an event, perhaps an end.
-static void extend(engine *g, sequence *s, const float *logits) {
+// Was the token guessed? Then its K and V are in the pages, and the next row of logits is what follows it. If not, all
+// that was guessed after it is void.
+static bool check_draft(engine *g, sequence *s, int32_t token) {
+    bool right = s->n_drafts && s->tokens[s->n_tokens] == token;
+    s->n_drafts = right ? s->n_drafts - 1 : 0;
+    if (right) count_accepted(g, s);
+    return right;
+}
+
+// A row of logits becomes a token, an event, perhaps an end: false. With the token guessed, n_planned is 1 again.
+static bool extend(engine *g, sequence *s, const float *logits) {
     int32_t token = sample_token(g->sampler, &s->sampling, logits, s->tokens, s->n_tokens);
     if (token == SAMPLE_FAILED) {
         err e = {0};
         fail(&e, ERR_NUMERIC, "the model produced non-finite logits at position %u", s->n_tokens - 1);
-        return engine_retire(g, s, RF_FINISH_ERROR, &e);
+        return engine_retire(g, s, RF_FINISH_ERROR, &e), false;
     }
-    if (vocab_is_eog(g->config.vocab, token) && !s->ignore_eos) return engine_retire(g, s, RF_FINISH_STOP, NULL);
+    if (vocab_is_eog(g->config.vocab, token) && !s->ignore_eos) return engine_retire(g, s, RF_FINISH_STOP, NULL), false;
 
-    count_token(g, s);
     size_t n_bytes;
     bool stopped = false;
     const char *text = stream(g, s, token, &n_bytes, &stopped);
@@ -227,11 +261,25 @@ static void extend(engine *g, sequence *s, const float *logits) {
     if (s->logprobs) sample_logprobs(g->sampler, logits, token, s->n_logprobs, logprobs);
     request_deliver(s->request, text, n_bytes, &token, logprobs);
     kv_commit(&g->kv, &s->kv, s->n_planned);
-    s->n_planned = 0;
+    s->n_planned = check_draft(g, s, token);
     s->tokens[s->n_tokens++] = token;
     publish(s);
-    if (stopped) return engine_retire(g, s, RF_FINISH_STOP, NULL);
-    if (s->n_tokens == s->limit) engine_retire(g, s, RF_FINISH_LENGTH, NULL);
+    if (stopped) return engine_retire(g, s, RF_FINISH_STOP, NULL), false;
+    if (s->n_tokens == s->limit) return engine_retire(g, s, RF_FINISH_LENGTH, NULL), false;
+    return true;
+}
+
+// One token, and as many more as were guessed right.
+static void extend_by_rows(engine *g, sequence *s, const float *logits) {
+    uint32_t n_drafts = s->n_drafts, n_tokens = s->n_tokens;
+    count_drafts(g, s);
+    do {
+        if (!extend(g, s, logits)) return;
+        logits += g->config.logits_stride;
+    } while (s->n_planned);
+    kv_trim(&g->kv, &s->kv);
+    count_tokens(g, s);
+    s->draft_credit = draft_settle(s->draft_credit, g->schedule.n_rows, n_drafts, s->n_tokens - n_tokens - 1);
 }
 
 // Every planned sequence reads its rows of logits, in the order of the plan.
@@ -241,8 +289,9 @@ static void read_logits(engine *g) {
     for (uint32_t i = 0; i < d->n_planned; i++) {
         sequence *s = d->planned[i];
         if (wants_logits(s)) {
-            extend(g, s, logits);
-            logits += g->config.logits_stride;
+            const float *rows = logits;
+            logits += (1 + s->n_drafts) * g->config.logits_stride;
+            extend_by_rows(g, s, rows);
         } else {
             kv_commit(&g->kv, &s->kv, s->n_planned);
             s->n_planned = 0;

@@ -13,6 +13,7 @@
 #include "engine/door.h"
 #include "engine/schedule.h"
 #include "model/model.h"
+#include "text/chat_template.h"
 #include "text/vocab.h"
 
 // Runs a step: writes K and V of its tokens into its pages and the wanted rows of logits. Cannot fail.
@@ -25,18 +26,20 @@ typedef struct forward {
 typedef struct engine_config {
     forward forward;
     const vocab *vocab;        // lives as long as forward
+    const chat_template *chat; // the same; NULL: there is none
     const struct clock *clock; // NULL: the machine's
     rf_model_info info;        // handed out as it is; n_ctx and n_vocab are the engine's limits
     size_t logits_stride;      // floats between rows of logits
     size_t page_bytes;
     uint32_t n_pages; // * KV_PAGE_TOKENS >= info.n_ctx
-    uint32_t max_running, max_queue, step_tokens;
+    uint32_t max_running, max_queue, step_tokens, speculate;
     uint64_t hash_mask; // of the prefix index; 0: all bits. For tests
 } engine_config;
 
 typedef struct rf_engine engine;
 
-size_t engine_logits_bytes(const engine_config *c); // what engine_new allocates besides the KV pool
+uint32_t engine_logits_rows(const engine_config *c); // most that one step can ask for
+size_t engine_logits_bytes(const engine_config *c);  // what engine_new allocates besides the KV pool
 // NULL if a large allocation fails; forward is then closed as well.
 engine *engine_new(const engine_config *c, err *e);
 void engine_free(engine *g); // stopped, with nothing live

@@ -175,6 +175,10 @@ void kv_commit(kv *k, kv_table *t, uint32_t n_tokens) {
     for (; i < t->n_cached / KV_PAGE_TOKENS; i++) publish(k, t, i);
 }
 
+void kv_trim(kv *k, kv_table *t) {
+    while (t->n_pages > kv_pages_for(t->n_cached)) unref(k, t->pages[--t->n_pages]);
+}
+
 void kv_release(kv *k, kv_table *t) {
     while (t->n_pages) unref(k, t->pages[--t->n_pages]);
     t->n_cached = 0;

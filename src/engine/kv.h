@@ -3,12 +3,13 @@
 // A page holds KV_PAGE_TOKENS tokens of all layers. The pool owns the memory; a table owns one reference to each page
 // it names and borrows the tokens it caches. The engine thread's alone.
 // A step reserves pages, runs, and commits: n_cached <= n_pages * KV_PAGE_TOKENS, and what was not committed is as if
-// it had never run. Index: a page that a commit fills gets an identity (never reused) and is found by (identity of the
-// page before it, its tokens; for a first page the salt). Hashes only choose the bucket; what is found is compared.
-// Equal tokens give equal bytes, so a page that duplicates an indexed one is given back at once. So every full
-// cached page of a table is indexed, and whoever holds a page holds all those before it.
-// Unreferenced pages form a list from which new ones are taken: first those not in the index, then the longest unused;
-// the end of a prefix goes before its beginning. Does not choose victims (schedule.c) and never looks into a page.
+// it had never run; trimmed, a table has no page without a cached token. Index: a page that a commit fills gets an
+// identity (never reused) and is found by (identity of the page before it, its tokens; for a first page the salt).
+// Hashes only choose the bucket; what is found is compared. Equal tokens give equal bytes, so a page that duplicates an
+// indexed one is given back at once. So every full cached page of a table is indexed, and whoever holds a page holds
+// all those before it. Unreferenced pages form a list from which new ones are taken: first those not in the index, then
+// the longest unused; the end of a prefix goes before its beginning. Does not choose victims (schedule.c) and never
+// looks into a page.
 #pragma once
 
 #include "base/err.h"
@@ -66,6 +67,7 @@ uint32_t kv_reach(const kv *k, const kv_table *t);
 // Pages for n_tokens tokens in all; false, and nothing taken, if there are too few.
 bool kv_reserve(kv *k, kv_table *t, uint32_t n_tokens);
 void kv_commit(kv *k, kv_table *t, uint32_t n_tokens); // n_tokens more are cached
+void kv_trim(kv *k, kv_table *t);                      // pages that no cached token needs go back
 void kv_release(kv *k, kv_table *t);                   // all pages go back and stay indexed; the table is empty
 void kv_discard(kv *k, kv_table *t); // the same, but pages that nobody else holds are forgotten: they are suspect
 

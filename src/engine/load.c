@@ -16,8 +16,9 @@ typedef struct loaded {
     pool *pool;
     model *model;
     vocab *vocab;
+    chat_template *chat; // NULL: there is none
     scratch *scratch;
-    char *name, *chat_template; // NUL-terminated copies for rf_model_info
+    char *name, *chat_text; // NUL-terminated copies for rf_model_info
 } loaded;
 
 static void loaded_run(void *self, const step *s) {
@@ -28,10 +29,11 @@ static void loaded_run(void *self, const step *s) {
 static void loaded_close(void *self) {
     loaded *l = self;
     scratch_free(l->scratch);
+    chat_template_close(l->chat);
     if (l->vocab) vocab_close(l->vocab);
     model_close(l->model);
     pool_free(l->pool);
-    free(l->name), free(l->chat_template);
+    free(l->name), free(l->chat_text);
     free(l);
 }
 
@@ -52,8 +54,11 @@ static bool limits_set(const rf_engine_options *o, engine_config *c, err *e) {
     c->max_running = o->max_running ? o->max_running : DEFAULT_RUNNING;
     c->max_queue = o->max_queue ? o->max_queue : DEFAULT_QUEUE;
     c->step_tokens = o->step_tokens ? o->step_tokens : DEFAULT_STEP_TOKENS;
+    c->speculate = o->speculate;
     if (c->max_running > MOST || c->max_queue > MOST || c->step_tokens > MOST)
         return fail(e, ERR_USAGE, "max_running, max_queue and step_tokens may be %d at most", MOST);
+    if (c->speculate > DRAFT_MOST)
+        return fail(e, ERR_USAGE, "speculate is %u; it may be %d at most", c->speculate, DRAFT_MOST);
     if (c->step_tokens < c->max_running)
         return fail(e, ERR_USAGE, "step_tokens is %u; it must be at least max_running, %u", c->step_tokens,
                     c->max_running);
@@ -76,7 +81,7 @@ typedef struct work {
 static uint64_t work_bytes(const void *arg, uint32_t n_ctx) {
     const work *w = arg;
     const engine_config *c = w->c;
-    return scratch_bytes(w->l->model, c->step_tokens, c->max_running, n_ctx, pool_size(w->l->pool)) +
+    return scratch_bytes(w->l->model, c->step_tokens, engine_logits_rows(c), n_ctx, pool_size(w->l->pool)) +
            engine_logits_bytes(c) + (uint64_t)(c->max_running + c->max_queue) * n_ctx * sizeof(int32_t);
 }
 
@@ -112,7 +117,7 @@ static rf_model_info describe(const loaded *l, uint64_t memory_bytes) {
                            .weight_bytes = model_weight_bytes(l->model),
                            .isa = model_get_kernels(l->model)->name,
                            .n_threads = pool_size(l->pool),
-                           .chat_template = l->chat_template};
+                           .chat_template = l->chat_text};
 }
 
 static bool load(loaded *l, const char *path, const rf_engine_options *o, engine_config *c, err *e) {
@@ -123,7 +128,11 @@ static bool load(loaded *l, const char *path, const rf_engine_options *o, engine
     const gguf *file = model_get_file(l->model);
     if (!(l->vocab = vocab_open(file, e))) return false;
     if (!copy_str(file, "general.name", &l->name, e)) return false;
-    if (!copy_str(file, "tokenizer.chat_template", &l->chat_template, e)) return false;
+    if (o->chat_template)
+        l->chat_text = xstrdup(o->chat_template);
+    else if (!copy_str(file, "tokenizer.chat_template", &l->chat_text, e))
+        return false;
+    if (l->chat_text) l->chat = chat_template_open(l->chat_text, l->vocab);
     const model_config *m = model_get_config(l->model);
     if (vocab_size(l->vocab) > m->n_vocab)
         return fail(e, ERR_FORMAT, "the tokenizer has %u tokens, the model's output only %u", vocab_size(l->vocab),
@@ -132,10 +141,10 @@ static bool load(loaded *l, const char *path, const rf_engine_options *o, engine
     c->logits_stride = model_logits_stride(l->model);
     c->info = describe(l, memory_bytes);
     if (!plan_memory(l, o, c, e)) return false;
-    l->scratch = scratch_new(l->model, c->step_tokens, c->max_running, c->info.n_ctx, c->info.n_threads, e);
+    l->scratch = scratch_new(l->model, c->step_tokens, engine_logits_rows(c), c->info.n_ctx, c->info.n_threads, e);
     if (!l->scratch) return false;
     c->forward = (forward){.self = l, .run = loaded_run, .close = loaded_close};
-    c->vocab = l->vocab;
+    c->vocab = l->vocab, c->chat = l->chat;
     return true;
 }
 

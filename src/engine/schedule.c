@@ -4,9 +4,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-void schedule_init(schedule *s, uint32_t max_running, uint32_t max_queue, uint32_t step_tokens) {
-    check(max_running >= 1 && step_tokens >= max_running);
-    *s = (schedule){.max_running = max_running, .max_waiting = max_queue + max_running, .step_tokens = step_tokens};
+void schedule_init(schedule *s, uint32_t max_running, uint32_t max_queue, uint32_t step_tokens, uint32_t speculate) {
+    check(max_running >= 1 && step_tokens >= max_running && speculate <= DRAFT_MOST);
+    *s = (schedule){.max_running = max_running,
+                    .max_waiting = max_queue + max_running,
+                    .step_tokens = step_tokens,
+                    .speculate = speculate};
     s->running = xcalloc(max_running, sizeof *s->running);
     s->planned = xcalloc(max_running, sizeof *s->planned);
     s->waiting = xcalloc(s->max_waiting, sizeof *s->waiting);
@@ -121,15 +124,34 @@ static void admit(schedule *s, kv *k, uint32_t left) {
     }
 }
 
+static uint32_t least(uint32_t a, uint32_t b) { return a < b ? a : b; }
+
+// Guesses, in order of service. What everyone needs of this step is reserved; pages taken here go back at its end if
+// the guesses are wrong, so nobody waits for them.
+static void share_drafts(schedule *s, kv *k) {
+    uint32_t left = least(s->step_tokens - s->n_rows, DRAFT_MOST);
+    for (uint32_t i = 0; i < s->n_planned; i++) {
+        sequence *q = s->planned[i];
+        if (sequence_state(q) != RF_DECODE) continue;
+        uint32_t most = least(least(s->speculate, left), draft_afford(q->draft_credit, s->n_rows));
+        most = least(most, least(q->limit - q->n_tokens - 1, kv_reach(k, &q->kv) - q->n_tokens));
+        q->n_drafts = draft_find(q->tokens, q->n_tokens, most);
+        check(kv_reserve(k, &q->kv, q->n_tokens + q->n_drafts));
+        left -= q->n_drafts;
+    }
+}
+
 void schedule_plan(schedule *s, kv *k) {
     uint32_t left = share_budget(s);
     reserve_running(s, k);
     admit(s, k, left);
 
-    s->n_planned = 0;
+    s->n_planned = s->n_rows = 0;
     for (uint32_t i = 0; i < s->n_running; i++)
         if (s->running[i]->n_planned && is_decoding(s->running[i])) s->planned[s->n_planned++] = s->running[i];
     for (uint32_t i = 0; i < s->n_running; i++)
         if (s->running[i]->n_planned && !is_decoding(s->running[i])) s->planned[s->n_planned++] = s->running[i];
     check(s->n_planned || (s->n_running == 0 && s->n_waiting == 0));
+    for (uint32_t i = 0; i < s->n_planned; i++) s->n_rows += s->planned[i]->n_planned;
+    if (s->speculate) share_drafts(s, k);
 }

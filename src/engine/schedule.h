@@ -5,7 +5,8 @@
 // within the step's token budget; then admits from the head of the queue whoever's next chunk finds its pages. An
 // admitted sequence starts from the pages that hold its beginning already; if this very step makes more of them, it
 // waits for the next, so that many requests with one prompt read it once. Pages are reserved in order of service; when
-// they run out the last of the running set goes back to the queue and will be recomputed. Progress: the first running
+// they run out the last of the running set goes back to the queue and will be recomputed. What nobody wants of the
+// step's tokens and of the pages, decoders may use for guesses of what they will say next. Progress: the first running
 // sequence always gets its pages, because all others can be preempted (the pool holds at least one full sequence). So a
 // plan is empty only if there is nothing to run. The engine thread's alone. Knows neither requests nor logits.
 #pragma once
@@ -14,16 +15,18 @@
 
 typedef struct schedule {
     uint32_t max_running, max_waiting, step_tokens; // step_tokens >= max_running
+    uint32_t speculate;                             // most guesses per sequence and step
     uint32_t n_running, n_waiting, n_planned;
+    uint32_t n_rows;    // tokens planned, guesses not counted
     sequence **running; // [max_running]
-    sequence **waiting; // [max_waiting]
+    sequence **waiting; // [max_waiting]: no more are live (door.h)
     sequence **planned; // [max_running]: decoders, then prefill; each with n_planned >= 1 tokens
     uint64_t next_ticket;
     uint64_t n_preempted; // since the start
 } schedule;
 
-// max_queue new sequences may wait, besides those that were preempted.
-void schedule_init(schedule *s, uint32_t max_running, uint32_t max_queue, uint32_t step_tokens);
+// Whoever waits counts for max_queue, preempted or not; the running set may be preempted on top of that.
+void schedule_init(schedule *s, uint32_t max_running, uint32_t max_queue, uint32_t step_tokens, uint32_t speculate);
 void schedule_free(schedule *s); // must be empty
 
 void schedule_add(schedule *s, sequence *q); // a new arrival: gets its ticket, waits

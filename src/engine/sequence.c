@@ -10,9 +10,12 @@ sequence *sequence_new(request *r, const int32_t *prompt, uint32_t n_prompt, uin
     *s = (sequence){
         .request = r,
         .priority = params->priority,
+        .at_door = true,
         .n_prompt = n_prompt,
         .n_tokens = n_prompt,
         .limit = limit,
+        .n_timed = n_prompt,
+        .draft_credit = DRAFT_CREDIT,
         .sampling = {.temperature = params->temperature,
                      .top_p = params->top_p,
                      .min_p = params->min_p,
@@ -47,5 +50,6 @@ void sequence_free(sequence *s) {
 void sequence_check(const sequence *s) {
     check(s->n_prompt >= 1 && s->n_prompt <= s->n_tokens && s->n_tokens <= s->limit);
     check(s->kv.n_cached <= s->n_tokens && s->n_planned <= sequence_pending(s));
-    check(s->running || (s->kv.n_pages == 0 && s->kv.n_cached == 0 && s->n_planned == 0));
+    check(s->n_drafts == 0 || (s->n_planned == 1 && s->n_tokens + s->n_drafts < s->limit));
+    check(s->running || (s->kv.n_pages == 0 && s->kv.n_cached == 0 && s->n_planned == 0 && s->n_drafts == 0));
 }

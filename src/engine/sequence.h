@@ -3,10 +3,13 @@
 // Built by the submitting thread, then posted: from there on the engine thread owns it, and engine_retire ends it.
 // It holds the engine's reference to its request. All memory it will ever need is taken at birth, so decoding allocates
 // nothing.
-// Invariant (sequence_check): kv.n_cached <= n_tokens, n_prompt <= n_tokens <= limit.
+// Drafts stand behind the n_tokens tokens until the step has shown which are right; nothing else looks there.
+// Invariant (sequence_check): kv.n_cached <= n_tokens, n_prompt <= n_tokens <= limit, n_tokens + n_drafts < limit while
+// there are drafts.
 #pragma once
 
 #include "base/mailbox.h"
+#include "engine/draft.h"
 #include "engine/kv.h"
 #include "engine/request.h"
 #include "engine/sample.h"
@@ -18,12 +21,16 @@ typedef struct sequence {
     uint64_t ticket; // order of arrival, given by the engine
     int32_t priority;
     bool running; // in the running set
+    bool at_door; // counted there, as one who waits
 
     int32_t *tokens; // [limit], prompt then answer
     uint32_t n_prompt, n_tokens;
     uint32_t limit;     // n_prompt + max_tokens, or where the context ends
     uint32_t n_planned; // tokens of this step, taken after kv.n_cached
+    uint32_t n_drafts;  // of this step, after those: guesses of tokens[n_tokens ...]
     uint32_t n_reused;  // of the prompt, found in the cache when first admitted
+    uint32_t draft_credit;
+    uint32_t n_drafted, n_accepted; // guesses so far; those that were right
     kv_table kv;
     char salt[KV_SALT_BYTES + 1];
 
@@ -35,6 +42,7 @@ typedef struct sequence {
     int64_t deadline_us;                               // INT64_MAX: none
     int64_t submitted_us, admitted_us, first_token_us; // -1: not yet
     int64_t last_token_us;
+    uint32_t n_timed; // tokens, with the prompt, that the statistics know of
 } sequence;
 
 // prompt [n_prompt] and the stop strings are copied; the engine's hold on r goes with the sequence.

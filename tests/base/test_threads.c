@@ -15,6 +15,8 @@ enum { SANITIZED = 1 };
 enum { SANITIZED = 0 };
 #endif
 
+static void sleep_us(long us) { nanosleep(&(struct timespec){.tv_nsec = us * 1000}, NULL); }
+
 enum { MAX_CHUNKS = 67, OPS = 8 };
 
 typedef struct job {
@@ -57,7 +59,7 @@ static void slow_chunk(void *arg, int worker) {
     (void)worker;
     job *j = arg;
     op_for(&j->ops[0], 4, c) {
-        if (c == 1) nanosleep(&(struct timespec){.tv_nsec = 3000000}, NULL); // the others go to sleep meanwhile
+        if (c == 1) sleep_us(3000); // the others go to sleep meanwhile
         j->ran[0][c] = c + 1;
     }
     op_wait(&j->ops[0], 4);
@@ -72,7 +74,7 @@ static void waiters_sleep_and_wake(void **state) {
         ops_reset(j.ops, OPS);
         pool_run(p, slow_chunk, &j);
         for (int c = 0; c < 4; c++) assert_int_equal(j.ran[1][c], 10);
-        if (i % 4 == 0) nanosleep(&(struct timespec){.tv_nsec = 2000000}, NULL); // the pool goes to sleep between runs
+        if (i % 4 == 0) sleep_us(2000); // the pool goes to sleep between runs
     }
     pool_free(p);
 }
@@ -93,10 +95,10 @@ static void idle_is_silent(void **state) {
     atomic_int count[4] = {0};
     pool *p = pool_new(4, NULL);
     pool_run(p, count_workers, count);
-    nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL);
+    sleep_us(20000);
     struct rusage before, after;
     getrusage(RUSAGE_SELF, &before);
-    nanosleep(&(struct timespec){.tv_nsec = 200000000}, NULL);
+    sleep_us(200000);
     getrusage(RUSAGE_SELF, &after);
     // A worker that wakes must go back to sleep, which is a voluntary switch; our own nanosleep is one.
     long switches = after.ru_nvcsw - before.ru_nvcsw;
@@ -107,6 +109,63 @@ static void idle_is_silent(void **state) {
     pool_run(p, count_workers, count);
     assert_int_equal(count[3], 2);
     pool_free(p);
+}
+
+enum { WAITS = 200 };
+
+typedef struct waits {
+    op op;
+    int run;
+    int64_t ended_ns[2];          // of the body before, on the worker's CPU clock
+    int64_t between_ns[2][WAITS]; // CPU time from one body to the next
+    int64_t inside_ns[2][WAITS];  // CPU time in op_wait
+} waits;
+
+static int64_t cpu_ns(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+// One of the two sleeps in a chunk; the other has nothing to do but wait for it.
+static void wait_and_note(void *arg, int worker) {
+    waits *w = arg;
+    w->between_ns[worker][w->run] = cpu_ns() - w->ended_ns[worker];
+    op_for(&w->op, 1, c) sleep_us(1000);
+    int64_t start = cpu_ns();
+    op_wait(&w->op, 1);
+    w->ended_ns[worker] = cpu_ns();
+    w->inside_ns[worker][w->run] = w->ended_ns[worker] - start;
+}
+
+static int by_value(const void *a, const void *b) {
+    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+    return (x > y) - (x < y);
+}
+
+static int64_t median_us(int64_t *ns) {
+    qsort(ns, WAITS, sizeof *ns, by_value);
+    return ns[WAITS / 2] / 1000;
+}
+
+// A worker without work, in the middle of a run or between two, soon costs nothing, however long the wait: spinning
+// for 30 us, going to sleep and waking up.
+static void spins_are_short(void **state) {
+    (void)state;
+    enum { AT_MOST_US = 100 };
+    static waits w;
+    pool *p = pool_new(2, NULL);
+    for (w.run = 0; w.run < WAITS; w.run++) {
+        ops_reset(&w.op, 1);
+        pool_run(p, wait_and_note, &w);
+        sleep_us(500);
+    }
+    pool_free(p);
+    int64_t waited[WAITS]; // the worker that did not sleep in the chunk
+    for (int i = 0; i < WAITS; i++)
+        waited[i] = w.inside_ns[0][i] > w.inside_ns[1][i] ? w.inside_ns[0][i] : w.inside_ns[1][i];
+    assert_in_range(median_us(waited), 0, AT_MOST_US);
+    assert_in_range(median_us(w.between_ns[1]), 0, AT_MOST_US);
 }
 
 static int n_tasks(void) { // threads of this process, from the 20th field of /proc/self/stat
@@ -194,10 +253,15 @@ static void errors_say_what(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_chunk_runs_once),          cmocka_unit_test(waiters_sleep_and_wake),
-        cmocka_unit_test(body_runs_once_per_worker),      cmocka_unit_test(idle_is_silent),
-        cmocka_unit_test(a_pool_of_one_starts_no_thread), cmocka_unit_test(every_worker_flushes_denormals),
-        cmocka_unit_test(default_follows_affinity),       cmocka_unit_test(errors_say_what),
+        cmocka_unit_test(every_chunk_runs_once),
+        cmocka_unit_test(waiters_sleep_and_wake),
+        cmocka_unit_test(body_runs_once_per_worker),
+        cmocka_unit_test(idle_is_silent),
+        cmocka_unit_test(a_pool_of_one_starts_no_thread),
+        cmocka_unit_test(every_worker_flushes_denormals),
+        cmocka_unit_test(default_follows_affinity),
+        cmocka_unit_test(errors_say_what),
+        cmocka_unit_test(spins_are_short),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

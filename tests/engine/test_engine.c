@@ -340,6 +340,44 @@ static void a_full_queue_is_busy(void **state) {
     world_end(g);
 }
 
+// Each arrival is more urgent than all before and takes their pages: who was preempted waits, so the queue fills.
+static void preempted_requests_fill_the_queue(void **state) {
+    world *w = *state;
+    engine *g = world_engine(
+        w, (engine_config){.info.n_ctx = 128, .n_pages = 4, .max_running = 2, .max_queue = 2, .step_tokens = 64});
+    enum { ARRIVALS = 12 };
+    rf_params p = request_for(long_prompt, 0, 1);
+    p.n_prompt_bytes = 31;
+    rf_request *r[ARRIVALS] = {NULL};
+    uint32_t n_busy = 0;
+    for (int i = 0; i < ARRIVALS; i++) {
+        rf_error error = {0};
+        p.priority = i, p.seed = (uint64_t)i;
+        r[i] = rf_submit(g, &p, &error);
+        n_busy += r[i] == NULL;
+        assert_true(r[i] || error.code == RF_ERR_BUSY);
+        for (int j = 0; j < 40; j++) world_step(g);
+        const schedule *d = engine_get_schedule(g);
+        rf_stats s;
+        rf_get_stats(g, &s);
+        assert_true(d->n_waiting + d->n_running <= 4);
+        assert_int_equal(s.n_queued, d->n_waiting);
+        assert_int_equal(s.n_running, d->n_running);
+    }
+    assert_true(n_busy > 0 && engine_get_schedule(g)->n_preempted > 2);
+    while (engine_step(g)) engine_check(g);
+    for (int i = 0; i < ARRIVALS; i++) {
+        if (!r[i]) continue;
+        answer a = {0}, solo;
+        p.priority = i, p.seed = (uint64_t)i, p.max_tokens = 97;
+        answer_poll(&a, r[i]);
+        world_solo(w, &p, &solo);
+        assert_same_answer(&a, &solo);
+        rf_release(r[i]);
+    }
+    world_end(g);
+}
+
 static void draining_finishes_what_it_can(void **state) {
     world *w = *state;
     engine *g = world_engine(w, (engine_config){0});
@@ -648,6 +686,7 @@ int main(void) {
         cmocka_unit_test(done_stays_done),
         cmocka_unit_test(bad_numbers_end_only_their_request),
         cmocka_unit_test(a_full_queue_is_busy),
+        cmocka_unit_test(preempted_requests_fill_the_queue),
         cmocka_unit_test(draining_finishes_what_it_can),
         cmocka_unit_test(any_load_gives_the_same_bytes),
         cmocka_unit_test(a_known_beginning_is_not_read_again),

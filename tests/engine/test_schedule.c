@@ -4,6 +4,7 @@
 #include "unit.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 enum { PAGE = KV_PAGE_TOKENS, MAX = 8 };
 
@@ -15,13 +16,17 @@ typedef struct fixture {
     uint32_t n;
 } fixture;
 
-static fixture *begin(uint32_t n_pages, uint32_t max_running, uint32_t step_tokens) {
+static fixture *begin_guessing(uint32_t n_pages, uint32_t max_running, uint32_t step_tokens, uint32_t speculate) {
     fixture *f = calloc(1, sizeof *f);
     err e = {0};
     f->door = door_new(MAX);
     assert_true(kv_init(&f->kv, n_pages, 64, &e));
-    schedule_init(&f->schedule, max_running, MAX, step_tokens);
+    schedule_init(&f->schedule, max_running, MAX, step_tokens, speculate);
     return f;
+}
+
+static fixture *begin(uint32_t n_pages, uint32_t max_running, uint32_t step_tokens) {
+    return begin_guessing(n_pages, max_running, step_tokens, 0);
 }
 
 static void drop(fixture *f, sequence *q) {
@@ -64,7 +69,7 @@ static void check_all(const fixture *f) {
     kv_check(&f->kv, tables, n);
 }
 
-// One step: whoever read its last pending token gets a new one.
+// One step: whoever read its last pending token gets a new one. Guesses are wrong here.
 static void step_once(fixture *f) {
     schedule *s = &f->schedule;
     schedule_plan(s, &f->kv);
@@ -72,11 +77,14 @@ static void step_once(fixture *f) {
     uint32_t total = 0;
     for (uint32_t i = 0; i < s->n_planned; i++) {
         sequence *q = s->planned[i];
-        total += q->n_planned;
+        total += q->n_planned + q->n_drafts;
         bool extends = q->n_planned == sequence_pending(q);
-        assert_true(q->n_planned >= 1 && kv_pages_for(q->kv.n_cached + q->n_planned) <= q->kv.n_pages);
+        uint32_t n = q->n_planned + q->n_drafts;
+        assert_true(q->n_planned >= 1 && kv_pages_for(q->kv.n_cached + n) <= q->kv.n_pages);
         kv_commit(&f->kv, &q->kv, q->n_planned);
-        q->n_planned = 0;
+        kv_trim(&f->kv, &q->kv);
+        assert_int_equal(q->kv.n_pages, kv_pages_for(q->kv.n_cached));
+        q->n_planned = q->n_drafts = 0;
         if (extends && q->n_tokens < q->limit) q->tokens[q->n_tokens++] = 7;
     }
     assert_true(total <= s->step_tokens);
@@ -221,13 +229,107 @@ static void the_last_one_waits_with_what_it_has(void **state) {
     end(f);
 }
 
+// ---- guesses -----------------------------------------------------------------------------------------------------
+
+static void decoders_guess_with_what_is_left(void **state) {
+    (void)state;
+    fixture *f = begin_guessing(64, 4, 40, 8);
+    sequence *a = arrive(f, 20, 0), *b = arrive(f, 20, 0); // they say the same over and over
+    step_once(f);
+    step_once(f);
+    step_once(f);
+    step_once(f); // a match of three
+    a->draft_credit = b->draft_credit = 100 * DRAFT_TOKEN;
+    schedule_plan(&f->schedule, &f->kv);
+    assert_int_equal(a->n_drafts, 2);
+    assert_int_equal(b->n_drafts, 2);
+    assert_int_equal(a->tokens[a->n_tokens], 7);
+    assert_int_equal(f->schedule.n_rows, 2);
+    a->n_drafts = b->n_drafts = 0;
+    arrive(f, 100, 0); // prompts go first: one token of forty is left
+    schedule_plan(&f->schedule, &f->kv);
+    assert_int_equal(a->n_drafts + b->n_drafts, 0);
+    f->all[2]->n_planned = 0;
+    drop(f, f->all[2]);
+    arrive(f, 37, 0);
+    schedule_plan(&f->schedule, &f->kv);
+    assert_int_equal(a->n_drafts, 1);
+    assert_int_equal(b->n_drafts, 0);
+    a->draft_credit = 0;
+    schedule_plan(&f->schedule, &f->kv);
+    assert_int_equal(a->n_drafts, 0);
+    assert_int_equal(b->n_drafts, 1);
+    end(f);
+}
+
+static void a_step_has_room_for_so_many_guesses(void **state) {
+    (void)state;
+    fixture *f = begin_guessing(64, MAX, 1000, 8);
+    for (int i = 0; i < MAX; i++) arrive(f, 20, 0);
+    for (int i = 0; i < 12; i++) step_once(f);
+    for (int i = 0; i < MAX; i++) f->all[i]->draft_credit = 100 * DRAFT_TOKEN;
+    schedule_plan(&f->schedule, &f->kv);
+    for (int i = 0; i < MAX; i++) assert_int_equal(f->all[i]->n_drafts, i < DRAFT_MOST / 8 ? 8 : 0);
+    end(f);
+}
+
+static void a_first_token_is_not_guessed(void **state) {
+    (void)state;
+    fixture *f = begin_guessing(64, 4, 100, 8);
+    sequence *a = arrive(f, 2 * PAGE, 0), *b;
+    step_once(f);
+    for (int i = 0; i < 10; i++) step_once(f);
+    b = arrive(f, 2 * PAGE, 0);
+    memcpy(b->tokens, a->tokens, 2 * PAGE * sizeof *a->tokens);
+    b->n_tokens = b->n_prompt = 2 * PAGE - PAGE + 1; // all but its last token is cached
+    schedule_plan(&f->schedule, &f->kv);
+    assert_int_equal(b->n_planned, 1);
+    assert_int_equal(b->n_drafts, 0);
+    end(f);
+}
+
+static void guesses_take_free_pages_only_and_give_them_back(void **state) {
+    (void)state;
+    fixture *f = begin_guessing(3, 4, 100, 8);
+    sequence *a = arrive(f, PAGE - 6, 0), *b = arrive(f, PAGE - 6, 0);
+    for (int i = 0; i < 5; i++) step_once(f); // two places are left in each page
+    a->draft_credit = b->draft_credit = 100 * DRAFT_TOKEN;
+    for (int i = 0; i < 10; i++) a->tokens[a->n_tokens - 1 - i] = b->tokens[b->n_tokens - 1 - i] = 7;
+    schedule_plan(&f->schedule, &f->kv);
+    assert_int_equal(a->n_drafts, 8); // into the free page
+    assert_int_equal(b->n_drafts, 1); // up to the end of its own
+    assert_int_equal(a->kv.n_pages, 2);
+    assert_int_equal(f->kv.n_free, 0);
+    step_once(f);
+    assert_int_equal(f->schedule.n_preempted, 0);
+    assert_int_equal(f->kv.n_free, 1);
+    end(f);
+}
+
+static void guesses_end_before_the_answer_does(void **state) {
+    (void)state;
+    fixture *f = begin_guessing(64, 4, 100, 8);
+    sequence *a = arrive(f, 20, 0);
+    a->limit = 40;
+    for (int i = 0; i < 10; i++) step_once(f);
+    for (uint32_t left = 10; left > 0; left--) {
+        a->draft_credit = 100 * DRAFT_TOKEN;
+        schedule_plan(&f->schedule, &f->kv);
+        assert_int_equal(a->limit - a->n_tokens, left);
+        assert_int_equal(a->n_drafts, left - 1 < 8 ? left - 1 : 8);
+        step_once(f);
+    }
+    end(f);
+}
+
 // Random arrivals and pools: invariants hold, and everybody ends although the pool holds only one of them.
 static void everybody_ends(void **state) {
     (void)state;
     srand(7);
     for (int round = 0; round < 200; round++) {
         uint32_t max_running = 1 + (uint32_t)rand() % 4;
-        fixture *f = begin(3 + (uint32_t)rand() % 6, max_running, max_running + (uint32_t)rand() % 40);
+        fixture *f = begin_guessing(3 + (uint32_t)rand() % 6, max_running, max_running + (uint32_t)rand() % 40,
+                                    (uint32_t)rand() % 9);
         uint32_t n_left = MAX, n_steps = 0;
         while (n_left) {
             if (f->n < MAX && rand() % 4 == 0) {
@@ -256,6 +358,11 @@ int main(void) {
         cmocka_unit_test(the_youngest_pays_and_returns_to_the_head),
         cmocka_unit_test(lower_priority_pays_first),
         cmocka_unit_test(the_last_one_waits_with_what_it_has),
+        cmocka_unit_test(decoders_guess_with_what_is_left),
+        cmocka_unit_test(a_step_has_room_for_so_many_guesses),
+        cmocka_unit_test(a_first_token_is_not_guessed),
+        cmocka_unit_test(guesses_take_free_pages_only_and_give_them_back),
+        cmocka_unit_test(guesses_end_before_the_answer_does),
         cmocka_unit_test(everybody_ends),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

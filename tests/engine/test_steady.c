@@ -27,10 +27,10 @@ static void steady_decode_allocates_nothing(void **state) {
     (void)state;
     world w;
     world_open(&w);
-    engine *g = world_engine(&w, (engine_config){0});
+    engine *g = world_engine(&w, (engine_config){.speculate = 4});
     rf_params p = rf_params_default();
     const char *stops[] = {"never said"};
-    p.prompt = "steady", p.max_tokens = 400, p.ignore_eos = true, p.stop = stops, p.n_stop = 1;
+    p.prompt = "s\1teady", p.max_tokens = 480, p.ignore_eos = true, p.stop = stops, p.n_stop = 1;
     p.logprobs = true, p.n_logprobs = 5, p.frequency_penalty = 0.5f, p.top_k = 0;
     rf_request *r[4];
     rf_event event;
@@ -56,6 +56,9 @@ static void steady_decode_allocates_nothing(void **state) {
     }
     counting = false;
     assert_int_equal(n_calls, 1);
+    rf_stats s;
+    rf_get_stats(g, &s);
+    assert_true(s.accepted_tokens > 0 && s.draft_tokens > s.accepted_tokens);
     for (int j = 0; j < 3; j++) rf_release(r[j]);
     world_end(g);
     world_close(&w);

@@ -3,7 +3,8 @@
 // The fake keeps a "KV": every token writes a hash of (its position, itself, the hash before it, read back through the
 // page table), and logits are a hash of every slot so far, read the same way. So an answer changes when a page is lost,
 // shared, stale or out of order, and the same prompt run alone is an oracle for any load.
-// A prompt that begins with WORLD_POISON gets NaN logits once it has world.n_healthy tokens.
+// A prompt that begins with WORLD_POISON gets NaN logits once it has world.n_healthy tokens. One whose second token is
+// WORLD_ECHO mostly goes on with the token of WORLD_PERIOD before, so that it can be guessed.
 #pragma once
 
 #include "engine/api.h"
@@ -17,7 +18,15 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { WORLD_EOS = 256, WORLD_CONTROL = 257, WORLD_POISON = 258, WORLD_VOCAB = 259, WORLD_STRIDE = 272 };
+enum {
+    WORLD_ECHO = 1,
+    WORLD_PERIOD = 5,
+    WORLD_EOS = 256,
+    WORLD_CONTROL = 257,
+    WORLD_POISON = 258,
+    WORLD_VOCAB = 259,
+    WORLD_STRIDE = 272
+};
 
 typedef struct slot {
     uint64_t hash;
@@ -31,7 +40,7 @@ typedef struct world {
     struct manual_clock clock;
     uint32_t n_healthy;
     uint32_t n_steps, n_seqs, n_tokens, max_step_tokens; // what the fake was asked for: last step; largest
-    uint32_t n_total;                                    // tokens since the start
+    uint32_t n_rows, n_total;                            // rows of logits, last step; tokens since the start
     void (*during)(struct world *w);                     // called in the middle of a step
     void *arg;
 } world;
@@ -52,6 +61,8 @@ static inline void world_logits(const world *w, const step *s, const step_seq *q
     uint64_t all = 0;
     for (uint32_t p = 0; p < n; p++) all = mix(mix(all, world_slot(s, q, p)->hash), world_slot(s, q, p)->position);
     for (uint32_t i = 0; i < WORLD_VOCAB; i++) out[i] = (float)(mix(all, i) >> 40) * 0x1p-24f * 12 - 6;
+    if (n >= WORLD_PERIOD && world_slot(s, q, 1)->token == WORLD_ECHO && all % 8)
+        out[world_slot(s, q, n - WORLD_PERIOD)->token] += 14;
     out[WORLD_POISON] = -1000;
     if (world_slot(s, q, 0)->token == WORLD_POISON && n >= w->n_healthy)
         out[all % WORLD_VOCAB] = all & 1 ? NAN : INFINITY;
@@ -59,11 +70,11 @@ static inline void world_logits(const world *w, const step *s, const step_seq *q
 
 static inline void world_run(void *self, const step *s) {
     world *w = self;
-    w->n_steps++, w->n_seqs = s->n_seqs, w->n_tokens = 0;
+    w->n_steps++, w->n_seqs = s->n_seqs, w->n_tokens = w->n_rows = 0;
     float *logits = s->logits;
     for (uint32_t i = 0; i < s->n_seqs; i++) {
         const step_seq *q = &s->seqs[i];
-        w->n_tokens += q->n_tokens;
+        w->n_tokens += q->n_tokens, w->n_rows += q->n_logits;
         for (uint32_t t = 0; t < q->n_tokens; t++) {
             uint32_t p = q->n_cached + t;
             uint64_t before = p ? world_slot(s, q, p - 1)->hash : 0;

@@ -4,6 +4,7 @@
  *     ring                 mailbox_wake (src/base/mailbox.c)      take, sleep     mailbox_take, mailbox_wait
  *     mail                 mailbox.last: pushed one by one, taken whole; bell and futex are the C words
  *     enter, admit, shut   door_enter, door_admit, door_shut (src/engine/door.c); entered and is_shut are one C word
+ *     go_back              door_return: who was preempted counts as waiting again
  *     drop                 request_drop (src/engine/request.c), with door_release inside
  *     cancel, release      rf_cancel, rf_release                  await_end       rf_wait, until the END event
  *     end                  request_end with announce              retire          engine_retire (src/engine/engine.c)
@@ -150,6 +151,14 @@ inline admit() {
 #endif
 }
 
+inline go_back() {
+#if BROKEN != POST_UNCOUNTED
+    atomic { TOUCH_DOOR; entered++ }
+#else
+    skip
+#endif
+}
+
 /* ---- request ---- */
 
 inline drop(i) {
@@ -266,7 +275,7 @@ proctype Engine() {
           if :: !admitted[k] -> admit(); admitted[k] = true :: else fi;
           if
           :: work[k] > 0 -> work[k]--                       /* goes on */
-          :: work[k] > 0 -> work[k]--; state[k] = WAITING   /* preempted */
+          :: work[k] > 0 -> work[k]--; state[k] = WAITING; admitted[k] = false; go_back() /* preempted */
           :: retire(k)                                      /* stop, length or error */
           fi
        :: !planned && is_shut && entered == 0 -> break

@@ -55,6 +55,7 @@ typedef struct sim {
     uint32_t n_asks, n_wanted;
     uint64_t n_limits; // tokens that all asks together may come to
     uint64_t n_steps, n_preempted;
+    rf_stats stats;     // at the end
     int32_t priorities; // 1: all are equal
     uint32_t impatience, disorder;
     bool may_stop, shut;
@@ -84,14 +85,16 @@ static void kind_init(sim *s, uint32_t number) {
     uint32_t n_prompt = chance(s, 40) ? between(s, 1, 30) : between(s, 1, N_CTX - 1);
     if (chance(s, 40)) n_prompt = between(s, 1, 3) * KV_PAGE_TOKENS - below(s, 8); // soon needs another page
     uint32_t family = below(s, 4), n_shared = below(s, 2 * N_CTX); // families begin alike, to share pages
+    bool echoes = family % 2;                                      // half of them can be guessed
     for (uint32_t i = 0; i < n_prompt; i++)
         k->prompt[i] = i < n_shared ? (int32_t)(mix(family, i) % 256) : (int32_t)below(s, 256);
     if (chance(s, 10)) k->prompt[0] = WORLD_POISON;
+    if (echoes && n_prompt > 1) k->prompt[1] = WORLD_ECHO;
     rf_params *p = &k->params;
     *p = rf_params_default();
     p->prompt_tokens = k->prompt, p->n_prompt_tokens = n_prompt;
     uint32_t room = N_CTX - n_prompt;
-    p->max_tokens = chance(s, 5) ? 0 : between(s, 1, chance(s, 20) ? 60 : 15);
+    p->max_tokens = chance(s, 5) ? 0 : between(s, 1, echoes || chance(s, 20) ? 60 : 15);
     k->limit = p->max_tokens && p->max_tokens < room ? n_prompt + p->max_tokens : N_CTX;
     p->seed = draw(s), p->ignore_eos = chance(s, 50);
     if (chance(s, 60)) p->temperature = 0;
@@ -255,6 +258,7 @@ static bool step_and_check(sim *s) {
     bool ran = engine_step(s->engine);
     s->n_steps++;
     engine_check(s->engine);
+    if (ran) check(s->world.n_tokens <= s->limits.step_tokens && s->world.n_rows <= engine_logits_rows(&s->limits));
     uint64_t n_preempted = engine_get_schedule(s->engine)->n_preempted;
     bool preempted = n_preempted > s->n_preempted;
     s->n_preempted = n_preempted;
@@ -284,13 +288,16 @@ static void schedule_begin(sim *s, uint64_t seed) {
                                 .n_pages = N_CTX / KV_PAGE_TOKENS + below(s, chance(s, 60) ? 3 : 12),
                                 .max_running = max_running,
                                 .max_queue = between(s, 1, 8),
+                                .speculate = chance(s, 40) ? 0 : between(s, 1, chance(s, 50) ? 8 : DRAFT_MOST),
                                 .step_tokens = max_running + below(s, chance(s, 50) ? 8 : 100)};
     s->engine = world_engine(&s->world, s->limits);
-    tell(s, "engine: %u pages, %u running, %u queued, %u tokens a step", s->limits.n_pages, max_running,
-         s->limits.max_queue, s->limits.step_tokens);
+    tell(s, "engine: %u pages, %u running, %u queued, %u tokens a step, %u guessed", s->limits.n_pages, max_running,
+         s->limits.max_queue, s->limits.step_tokens, s->limits.speculate);
 }
 
 static void schedule_end(sim *s) {
+    rf_get_stats(s->engine, &s->stats);
+    check(s->stats.accepted_tokens <= s->stats.draft_tokens && (s->limits.speculate || !s->stats.draft_tokens));
     s->world.during = NULL;
     for (uint32_t i = 0; i < s->n_asks; i++) {
         ask *a = &s->asks[i];
@@ -325,7 +332,7 @@ static uint64_t schedule_run(sim *s, uint64_t seed) {
 // ---- many schedules ----------------------------------------------------------------------------------------------
 
 typedef struct progress { // shared between the processes
-    uint64_t seed, n_done, n_steps, n_preempted, n_ends[RF_FINISH_ERROR + 1];
+    uint64_t seed, n_done, n_steps, n_preempted, n_drafted, n_accepted, n_ends[RF_FINISH_ERROR + 1];
 } progress;
 
 static void sim_open(sim *s) {
@@ -346,6 +353,7 @@ static void run_share(uint64_t first, uint64_t n, uint32_t stride, progress *p) 
         p->seed = first + i;
         schedule_run(s, p->seed);
         p->n_done++, p->n_steps += s->n_steps, p->n_preempted += s->n_preempted;
+        p->n_drafted += s->stats.draft_tokens, p->n_accepted += s->stats.accepted_tokens;
         for (uint32_t j = 0; j < s->n_asks; j++) p->n_ends[s->asks[j].answer.end.finish]++;
     }
     sim_close(s);
@@ -363,11 +371,12 @@ static void tell_totals(const progress *p, uint32_t n_processes, int64_t began) 
     progress all = {0};
     for (uint32_t i = 0; i < n_processes; i++) {
         all.n_done += p[i].n_done, all.n_steps += p[i].n_steps, all.n_preempted += p[i].n_preempted;
+        all.n_drafted += p[i].n_drafted, all.n_accepted += p[i].n_accepted;
         for (int j = RF_FINISH_STOP; j <= RF_FINISH_ERROR; j++) all.n_ends[j] += p[i].n_ends[j];
     }
-    printf("%llu schedules, %.1f s: %llu steps, %llu preemptions; ends:", (unsigned long long)all.n_done,
-           (double)(clock_machine_us() - began) * 1e-6, (unsigned long long)all.n_steps,
-           (unsigned long long)all.n_preempted);
+    printf("%llu schedules, %.1f s: %llu steps, %llu preemptions, %llu guesses, %llu right; ends:",
+           (unsigned long long)all.n_done, (double)(clock_machine_us() - began) * 1e-6, (unsigned long long)all.n_steps,
+           (unsigned long long)all.n_preempted, (unsigned long long)all.n_drafted, (unsigned long long)all.n_accepted);
     for (int j = RF_FINISH_STOP; j <= RF_FINISH_ERROR; j++)
         printf(" %s %llu", rf_finish_name((rf_finish)j), (unsigned long long)all.n_ends[j]);
     printf("\n");

@@ -6,6 +6,15 @@ import subprocess
 import pytest
 
 
+def pytest_addoption(parser):
+    parser.addoption("--long", action="store_true", help="campaigns at their full length")
+
+
+@pytest.fixture(scope="session")
+def long(request):
+    return request.config.getoption("--long")
+
+
 @pytest.fixture(scope="session")
 def binary():
     return os.environ["ROCMFORGE_BIN"]
