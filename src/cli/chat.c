@@ -310,10 +310,13 @@ static void run_command(chat *c, const char *line) {
 
 static void run_line(chat *c, const char *line, size_t n_bytes) {
     if (strspn(line, " \t") == n_bytes) return;
-    if (line[0] == '/' && line[1] != '/')
+    if (line[0] == '/' && line[1] != '/') {
+        interrupt_set_listening(c->ctrl_c, false); // a file may keep us waiting
         run_command(c, line + 1);
-    else
+        interrupt_set_listening(c->ctrl_c, true);
+    } else {
         run_turn(c, line + (line[0] == '/'), n_bytes - (line[0] == '/'));
+    }
 }
 
 static int converse(chat *c) {
@@ -355,12 +358,14 @@ static int run(chat *c, int bell) {
     c->input = line_input_new("> ", bell);
     if (line_input_is_interactive(c->input)) {
         interrupt_set_bell(c->ctrl_c, bell);
+        interrupt_set_listening(c->ctrl_c, true);
         const char *name = *info.name ? info.name : info.architecture;
         cli_print_text(stdout, name, strlen(name), 60);
         printf(", %u tokens of context; /help lists commands, Ctrl+C stops an answer, Ctrl+D leaves\n", info.n_ctx);
     }
     start_conversation(c);
     int status = converse(c);
+    interrupt_set_listening(c->ctrl_c, false);
     json_decref(c->messages);
     line_input_free(c->input);
     return status;

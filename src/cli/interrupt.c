@@ -18,7 +18,7 @@ static void *watch(void *arg) {
     for (int signal_number; sigwait(&set, &signal_number) == 0;) {
         pthread_mutex_lock(&i->lock);
         bool silent = i->bell < 0;
-        if (silent ? i->seen || !i->request : i->seen && !i->request) _exit(CLI_INTERRUPTED);
+        if (silent ? i->seen || !i->request : i->seen && !i->request && !i->listening) _exit(CLI_INTERRUPTED);
         if (i->seen != SIGTERM) i->seen = signal_number;
         if (i->request) rf_cancel(i->request);
         if (!silent) eventfd_write(i->bell, 1);
@@ -54,6 +54,12 @@ void interrupt_set_request(interrupt *i, rf_request *request) {
 void interrupt_set_bell(interrupt *i, int eventfd) {
     pthread_mutex_lock(&i->lock);
     i->bell = eventfd;
+    pthread_mutex_unlock(&i->lock);
+}
+
+void interrupt_set_listening(interrupt *i, bool listening) {
+    pthread_mutex_lock(&i->lock);
+    i->listening = listening;
     pthread_mutex_unlock(&i->lock);
 }
 

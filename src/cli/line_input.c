@@ -13,11 +13,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <wchar.h>
 
-enum { MAX_HISTORY = 1000 };
+enum { MAX_HISTORY = 1000, CONTROL_D = 4 };
 
 struct line_input {
     EditLine *editor; // NULL: not interactive
@@ -26,6 +27,7 @@ struct line_input {
     const char *prompt;
     int bell;
     bool interrupted;
+    int n_ahead;     // bytes typed before the editor took the terminal over, still to be read
     mbstate_t half;  // of a character
     char *line;      // the latest
     size_t capacity; // getline's, when not interactive
@@ -82,6 +84,15 @@ static char *get_prompt(EditLine *editor) {
     return (char *)in->prompt;
 }
 
+// Takes the terminal over before the prompt is shown. While an answer comes it is in its own line mode.
+static void begin_line(line_input *in) {
+    in->interrupted = false;
+    in->half = (mbstate_t){0};
+    el_resize(in->editor);
+    el_set(in->editor, EL_PREP_TERM, 1);
+    if (ioctl(STDIN_FILENO, FIONREAD, &in->n_ahead) != 0) in->n_ahead = 0;
+}
+
 // The editor's next character: 1, 0 at the end, -1 when the bell rings.
 static int get_char(EditLine *editor, wchar_t *c) {
     line_input *in;
@@ -94,6 +105,7 @@ static int get_char(EditLine *editor, wchar_t *c) {
         ssize_t n = read(STDIN_FILENO, &byte, 1);
         if (n < 0 && errno == EINTR) continue;
         if (n <= 0) return 0;
+        if (in->n_ahead > 0 && in->n_ahead-- && !byte) byte = CONTROL_D; // what line mode left in its place
         size_t used = mbrtowc(c, &byte, 1, &in->half);
         if (used == (size_t)-2) continue;
         if (used == (size_t)-1) in->half = (mbstate_t){0}, *c = 0xfffd;
@@ -123,9 +135,7 @@ static void open_editor(line_input *in) {
 
 static line_result edit_line(line_input *in, const char **line, size_t *n_bytes) {
     int n = 0;
-    in->interrupted = false;
-    in->half = (mbstate_t){0};
-    el_resize(in->editor);
+    begin_line(in);
     const char *typed = el_gets(in->editor, &n);
     if (typed && n > 0) {
         remember(in, typed);

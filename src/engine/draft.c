@@ -24,19 +24,19 @@ uint32_t draft_find(int32_t *tokens, uint32_t n_tokens, uint32_t most) {
     return n;
 }
 
-// Measured with n_rows rows and n_drafts more (docs/performance.md): a row costs n_rows / (n_rows + 4) of a plain
-// token's time, and leaving the single row one more of them.
-static uint32_t price(uint32_t n_rows, uint32_t n_drafts) {
+// One row more slows a step of n tokens down by n_rows / (n_rows + fixed_rows) of a token; a step that leaves the
+// single row, for which the kernels are best, by as much again (docs/performance.md).
+static uint32_t price(draft_cost c, uint32_t n_drafts) {
     if (n_drafts == 0) return 0;
-    return (uint32_t)((uint64_t)(n_drafts + (n_rows == 1)) * DRAFT_TOKEN * n_rows / (n_rows + 4));
+    return (uint32_t)((uint64_t)(n_drafts + (c.n_rows == 1)) * DRAFT_TOKEN * c.n_rows / (c.n_rows + c.fixed_rows));
 }
 
-uint32_t draft_afford(uint32_t credit, uint32_t n_rows) {
-    uint32_t n = (uint32_t)((uint64_t)credit * (n_rows + 4) / ((uint64_t)DRAFT_TOKEN * n_rows)), extra = n_rows == 1;
-    return n > extra ? n - extra : 0;
+uint32_t draft_afford(uint32_t credit, draft_cost c) {
+    uint32_t n = (uint32_t)((uint64_t)credit * (c.n_rows + c.fixed_rows) / ((uint64_t)DRAFT_TOKEN * c.n_rows));
+    return c.n_rows > 1 || n == 0 ? n : n - 1;
 }
 
-uint32_t draft_settle(uint32_t credit, uint32_t n_rows, uint32_t n_drafts, uint32_t n_accepted) {
-    credit += (n_accepted + 1) * EARNED + n_accepted * DRAFT_TOKEN - price(n_rows, n_drafts);
+uint32_t draft_settle(uint32_t credit, draft_cost c, uint32_t n_drafts, uint32_t n_accepted) {
+    credit += (n_accepted + 1) * EARNED + n_accepted * DRAFT_TOKEN - price(c, n_drafts);
     return credit < MOST_CREDIT ? credit : MOST_CREDIT;
 }

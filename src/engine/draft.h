@@ -23,7 +23,12 @@ enum {
 // Writes up to `most` guesses behind tokens [n_tokens], n_tokens >= 1, which has room for them. Returns how many.
 uint32_t draft_find(int32_t *tokens, uint32_t n_tokens, uint32_t most);
 
-// How many guesses a credit pays for in a step that has n_rows >= 1 rows without them.
-uint32_t draft_afford(uint32_t credit, uint32_t n_rows);
-// The credit after a step of n_drafts guesses, paid for by draft_afford, of which n_accepted were right.
-uint32_t draft_settle(uint32_t credit, uint32_t n_rows, uint32_t n_drafts, uint32_t n_accepted);
+typedef struct draft_cost { // of a step without guesses
+    uint32_t n_rows;        // >= 1
+    uint32_t fixed_rows;    // what it costs besides its rows, in rows
+} draft_cost;
+
+// How many guesses a credit pays for in such a step.
+uint32_t draft_afford(uint32_t credit, draft_cost c);
+// The credit after n_drafts guesses, paid for by draft_afford, of which n_accepted were right.
+uint32_t draft_settle(uint32_t credit, draft_cost c, uint32_t n_drafts, uint32_t n_accepted);

@@ -90,6 +90,7 @@ engine *engine_new(const engine_config *c, err *e) {
     g->sampler = sampler_new(c->info.n_vocab);
     g->seqs = xcalloc(c->max_running, sizeof *g->seqs);
     schedule_init(&g->schedule, c->max_running, c->max_queue, c->step_tokens, c->speculate);
+    g->schedule.cost.fixed_rows = c->fixed_rows;
     g->logits = large_alloc(engine_logits_bytes(c), "the logits of a step", e);
     if (!g->logits || !kv_init(&g->kv, c->n_pages, c->page_bytes, e)) return engine_free(g), NULL;
     if (c->hash_mask) g->kv.hash_mask = c->hash_mask;
@@ -279,7 +280,7 @@ static void extend_by_rows(engine *g, sequence *s, const float *logits) {
     } while (s->n_planned);
     kv_trim(&g->kv, &s->kv);
     count_tokens(g, s);
-    s->draft_credit = draft_settle(s->draft_credit, g->schedule.n_rows, n_drafts, s->n_tokens - n_tokens - 1);
+    s->draft_credit = draft_settle(s->draft_credit, g->schedule.cost, n_drafts, s->n_tokens - n_tokens - 1);
 }
 
 // Every planned sequence reads its rows of logits, in the order of the plan.

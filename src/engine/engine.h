@@ -33,7 +33,8 @@ typedef struct engine_config {
     size_t page_bytes;
     uint32_t n_pages; // * KV_PAGE_TOKENS >= info.n_ctx
     uint32_t max_running, max_queue, step_tokens, speculate;
-    uint64_t hash_mask; // of the prefix index; 0: all bits. For tests
+    uint32_t fixed_rows; // what a step costs besides its rows, in rows: draft.h
+    uint64_t hash_mask;  // of the prefix index; 0: all bits. For tests
 } engine_config;
 
 typedef struct rf_engine engine;

@@ -12,6 +12,9 @@
 
 enum { DEFAULT_RUNNING = 32, DEFAULT_QUEUE = 256, DEFAULT_STEP_TOKENS = 512, MOST = 1 << 16 };
 
+// What a step costs besides its rows, in rows, and so what it may cost to guess: measured, docs/performance.md.
+static const uint32_t FIXED_ROWS[ISA_COUNT] = {[ISA_SCALAR] = 0, [ISA_AVX2] = 2, [ISA_AVX512] = 4};
+
 typedef struct loaded {
     pool *pool;
     model *model;
@@ -139,6 +142,7 @@ static bool load(loaded *l, const char *path, const rf_engine_options *o, engine
                     m->n_vocab);
     c->page_bytes = model_kv_page_bytes(l->model);
     c->logits_stride = model_logits_stride(l->model);
+    c->fixed_rows = FIXED_ROWS[model_get_kernels(l->model)->isa];
     c->info = describe(l, memory_bytes);
     if (!plan_memory(l, o, c, e)) return false;
     l->scratch = scratch_new(l->model, c->step_tokens, engine_logits_rows(c), c->info.n_ctx, c->info.n_threads, e);

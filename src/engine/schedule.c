@@ -129,11 +129,11 @@ static uint32_t least(uint32_t a, uint32_t b) { return a < b ? a : b; }
 // Guesses, in order of service. What everyone needs of this step is reserved; pages taken here go back at its end if
 // the guesses are wrong, so nobody waits for them.
 static void share_drafts(schedule *s, kv *k) {
-    uint32_t left = least(s->step_tokens - s->n_rows, DRAFT_MOST);
+    uint32_t left = least(s->step_tokens - s->cost.n_rows, DRAFT_MOST);
     for (uint32_t i = 0; i < s->n_planned; i++) {
         sequence *q = s->planned[i];
         if (sequence_state(q) != RF_DECODE) continue;
-        uint32_t most = least(least(s->speculate, left), draft_afford(q->draft_credit, s->n_rows));
+        uint32_t most = least(least(s->speculate, left), draft_afford(q->draft_credit, s->cost));
         most = least(most, least(q->limit - q->n_tokens - 1, kv_reach(k, &q->kv) - q->n_tokens));
         q->n_drafts = draft_find(q->tokens, q->n_tokens, most);
         check(kv_reserve(k, &q->kv, q->n_tokens + q->n_drafts));
@@ -146,12 +146,12 @@ void schedule_plan(schedule *s, kv *k) {
     reserve_running(s, k);
     admit(s, k, left);
 
-    s->n_planned = s->n_rows = 0;
+    s->n_planned = s->cost.n_rows = 0;
     for (uint32_t i = 0; i < s->n_running; i++)
         if (s->running[i]->n_planned && is_decoding(s->running[i])) s->planned[s->n_planned++] = s->running[i];
     for (uint32_t i = 0; i < s->n_running; i++)
         if (s->running[i]->n_planned && !is_decoding(s->running[i])) s->planned[s->n_planned++] = s->running[i];
     check(s->n_planned || (s->n_running == 0 && s->n_waiting == 0));
-    for (uint32_t i = 0; i < s->n_planned; i++) s->n_rows += s->planned[i]->n_planned;
+    for (uint32_t i = 0; i < s->n_planned; i++) s->cost.n_rows += s->planned[i]->n_planned;
     if (s->speculate) share_drafts(s, k);
 }

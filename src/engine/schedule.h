@@ -17,7 +17,7 @@ typedef struct schedule {
     uint32_t max_running, max_waiting, step_tokens; // step_tokens >= max_running
     uint32_t speculate;                             // most guesses per sequence and step
     uint32_t n_running, n_waiting, n_planned;
-    uint32_t n_rows;    // tokens planned, guesses not counted
+    draft_cost cost;    // of the step planned; fixed_rows is the engine's to set
     sequence **running; // [max_running]
     sequence **waiting; // [max_waiting]: no more are live (door.h)
     sequence **planned; // [max_running]: decoders, then prefill; each with n_planned >= 1 tokens

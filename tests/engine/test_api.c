@@ -356,6 +356,72 @@ static void idle_is_silent(void **state) {
     rf_engine_close(g, 0);
 }
 
+// ---- one request, many hands -------------------------------------------------------------------------------------
+
+enum { HANDS = 4 };
+
+typedef struct hand {
+    rf_request *request;
+    pthread_barrier_t *together;
+} hand;
+
+static void *cancel_and_let_go(void *arg) {
+    const hand *h = arg;
+    pthread_barrier_wait(h->together);
+    rf_cancel(h->request), rf_cancel(h->request);
+    rf_release(h->request);
+    return NULL;
+}
+
+static void cancel_by_many(rf_request *r) {
+    pthread_t threads[HANDS];
+    hand hands[HANDS];
+    pthread_barrier_t together;
+    pthread_barrier_init(&together, NULL, HANDS);
+    for (int i = 0; i < HANDS; i++) {
+        hands[i] = (hand){rf_retain(r), &together};
+        pthread_create(&threads[i], NULL, cancel_and_let_go, &hands[i]);
+    }
+    for (int i = 0; i < HANDS; i++) pthread_join(threads[i], NULL);
+    pthread_barrier_destroy(&together);
+}
+
+static void one_end(rf_request *r, rf_finish finish) {
+    rf_event event;
+    do assert_true(rf_wait(r, &event, 10000));
+    while (event.kind != RF_EVENT_END);
+    assert_int_equal(event.finish, finish);
+    assert_false(rf_wait(r, &event, 0));
+}
+
+static void many_hands_in_every_state(void **state) {
+    world *w = *state;
+    static char prompt[4001];
+    memset(prompt, 'x', 4000);
+    rf_params mate_params = ask("a mate", 200);
+    answer solo, a;
+    world_solo(w, &mate_params, &solo);
+    w->during = slow_step;
+    for (int at = RF_QUEUED; at <= RF_DONE; at++) {
+        uint32_t max_running = at == RF_QUEUED ? 1 : 2;
+        engine *g = started(w, (engine_config){.info.n_ctx = 30000, .max_running = max_running, .step_tokens = 8});
+        rf_request *mate = world_submit(g, &mate_params);
+        while (state_of(mate) != RF_DECODE) usleep(100);
+        rf_params p = ask(at == RF_PREFILL ? prompt : "for ever", at == RF_DONE ? 1 : 0);
+        rf_request *r = world_submit(g, &p);
+        while (state_of(r) != (rf_state)at) usleep(100);
+        cancel_by_many(r);
+        one_end(r, at == RF_DONE ? RF_FINISH_LENGTH : RF_FINISH_CANCELLED);
+        rf_release(r);
+        a = (answer){0};
+        answer_wait(&a, mate);
+        assert_same_answer(&a, &solo);
+        rf_release(mate);
+        rf_engine_close(g, 0);
+    }
+    w->during = NULL;
+}
+
 // ---- stress ------------------------------------------------------------------------------------------------------
 
 enum { KINDS = 6, CLIENTS = 4, ROUNDS = 60 };
@@ -492,6 +558,7 @@ int main(void) {
         cmocka_unit_test(closing_ends_everybody),
         cmocka_unit_test(timeouts_run_on_the_engine_s_clock),
         cmocka_unit_test(idle_is_silent),
+        cmocka_unit_test(many_hands_in_every_state),
         cmocka_unit_test(many_threads_many_ends),
         cmocka_unit_test(closing_races_with_submitting),
     };

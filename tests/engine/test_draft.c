@@ -96,48 +96,59 @@ static void it_equals_its_definition(void **state) {
 
 // ---- credit ------------------------------------------------------------------------------------------------------
 
-// Whoever is always wrong loses no more than his first credit and a thirty-second of his time, whatever the step.
+static const uint32_t ROWS[] = {1, 2, 3, 16, 32, 512, 65536}, FIXED[] = {0, 1, 2, 4, 100};
+enum { N_ROWS = sizeof ROWS / sizeof *ROWS, N_FIXED = sizeof FIXED / sizeof *FIXED };
+
+static void always_wrong(draft_cost c, uint32_t wish) {
+    uint32_t credit = DRAFT_CREDIT, n_drafts = 0;
+    double lost = 0;
+    for (uint32_t n = 1; n <= 10000; n++) {
+        uint32_t k = draft_afford(credit, c);
+        if (k > wish) k = wish;
+        n_drafts += k;
+        lost += k ? (k + (c.n_rows == 1)) * (double)c.n_rows / (c.n_rows + c.fixed_rows) : 0;
+        credit = draft_settle(credit, c, k, 0);
+        assert_true(credit <= 4 * DRAFT_TOKEN);
+        assert_true(lost <= 1 + n / 32.0 + n_drafts / 200.0); // the last: what rounding gives away
+    }
+    assert_true(n_drafts > 0); // it never gives up for good
+}
+
+// It costs no more than the first credit and a thirty-second of the time, whatever the step.
 static void being_wrong_costs_little(void **state) {
     (void)state;
-    const uint32_t rows[] = {1, 2, 3, 16, 32, 512, 65536};
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
-        for (uint32_t wish = 1; wish <= DRAFT_MOST; wish++) {
-            uint32_t credit = DRAFT_CREDIT, n_drafts = 0;
-            double lost = 0;
-            for (uint32_t n = 1; n <= 10000; n++) {
-                uint32_t k = draft_afford(credit, rows[i]);
-                if (k > wish) k = wish;
-                n_drafts += k;
-                lost += k ? (k + (rows[i] == 1)) * (double)rows[i] / (rows[i] + 4) : 0;
-                credit = draft_settle(credit, rows[i], k, 0);
-                assert_true(credit <= 4 * DRAFT_TOKEN);
-                assert_true(lost <= 1 + n / 32.0 + n_drafts / 200.0); // the last: what rounding gives away
-            }
-            assert_true(n_drafts > 0); // it never gives up for good
-        }
+    for (int i = 0; i < N_ROWS; i++)
+        for (int j = 0; j < N_FIXED; j++)
+            for (uint32_t wish = 1; wish <= DRAFT_MOST; wish += 3) always_wrong((draft_cost){ROWS[i], FIXED[j]}, wish);
 }
 
 static void being_right_pays(void **state) {
     (void)state;
-    const uint32_t rows[] = {1, 2, 3, 16, 32};
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        uint32_t credit = DRAFT_CREDIT;
-        for (uint32_t n = 1; n <= 200; n++) {
-            uint32_t k = draft_afford(credit, rows[i]);
-            credit = draft_settle(credit, rows[i], k, k);
+    for (int i = 0; i < 5; i++)
+        for (int j = 1; j < N_FIXED; j++) {
+            draft_cost c = {ROWS[i], FIXED[j]};
+            uint32_t credit = DRAFT_CREDIT;
+            for (uint32_t n = 1; n <= 500; n++) {
+                uint32_t k = draft_afford(credit, c);
+                credit = draft_settle(credit, c, k, k);
+            }
+            assert_int_equal(credit, 4 * DRAFT_TOKEN);
+            assert_true(draft_afford(credit, c) >= 4);
         }
-        assert_int_equal(credit, 4 * DRAFT_TOKEN);
-        assert_true(draft_afford(credit, rows[i]) >= 4);
+}
+
+// Two of three right: worth it alone, and lost among many, or where a row costs as much as a step.
+static void what_pays_depends_on_the_step(void **state) {
+    (void)state;
+    const draft_cost costs[] = {{1, 4}, {60, 4}, {1, 0}};
+    for (int i = 0; i < 3; i++) {
+        uint32_t credit = 3 * DRAFT_TOKEN;
+        for (uint32_t n = 0; n < 40; n++) {
+            uint32_t k = draft_afford(credit, costs[i]) < 3 ? draft_afford(credit, costs[i]) : 3;
+            credit = draft_settle(credit, costs[i], k, k * 2 / 3);
+        }
+        assert_int_equal(draft_afford(credit, costs[i]) > 2, i == 0);
     }
-    // Two of three right: worth it alone, and lost among sixteen others.
-    uint32_t alone = DRAFT_CREDIT, among = DRAFT_CREDIT;
-    for (uint32_t n = 0; n < 20; n++) {
-        uint32_t k = draft_afford(alone, 1) < 3 ? draft_afford(alone, 1) : 3;
-        alone = draft_settle(alone, 1, k, k * 2 / 3);
-        if (draft_afford(among, 60) >= 1) among = draft_settle(among, 60, 1, n % 3 > 0);
-    }
-    assert_int_equal(alone, 4 * DRAFT_TOKEN);
-    assert_true(draft_afford(among, 60) < 2);
 }
 
 int main(void) {
@@ -150,6 +161,7 @@ int main(void) {
         cmocka_unit_test(it_equals_its_definition),
         cmocka_unit_test(being_wrong_costs_little),
         cmocka_unit_test(being_right_pays),
+        cmocka_unit_test(what_pays_depends_on_the_step),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -167,61 +167,130 @@ static void logprobs_come_with_every_token(void **state) {
 
 // ---- every end in every state ------------------------------------------------------------------------------------
 
+// The victim's prompt fills seven of eight pages; the mate, who came first, soon needs two, and the victim is
+// preempted.
+enum { MATE_PROMPT = 20, VICTIM_PROMPT = 200, VICTIM_TOKENS = 30 };
+typedef enum place { QUEUED, PREFILL, DECODE, PREEMPTED, DONE, N_PLACES } place;
 typedef enum cause { BY_CANCEL, BY_RELEASE, BY_TIMEOUT, BY_CLOSE, N_CAUSES } cause;
 
-// A victim in the given state, among others; it ends by the cause within one step and the others never notice.
-static void end_in_state(world *w, rf_state at, cause why) {
+static engine *tight_engine(world *w, uint32_t step_tokens) {
     w->clock = clock_manual(0);
-    engine *g = world_engine(w, chunked());
-    rf_params mate_params = request_for("a mate", 30, 9), p = request_for(long_prompt, 30, 4);
-    if (why == BY_TIMEOUT) p.timeout_ms = 1000;
-    rf_request *mate = world_submit(g, &mate_params);
-    answer a = {0}, b = {0}, solo;
-    world_step(g);
-    rf_request *r = world_submit(g, &p), *watcher = rf_retain(r);
-    if (at == RF_QUEUED)
-        rf_release(r), r = watcher; // one caller suffices: nothing has been taken yet
-    else
-        while (state_of(r) != at) world_step(g);
-    if (at == RF_DECODE) world_step(g);
-    uint32_t before = w->n_steps, used = pages_used(g);
-    if (why == BY_CANCEL) rf_cancel(r), rf_cancel(r);
+    return world_engine(w,
+                        (engine_config){.info.n_ctx = 256, .n_pages = 8, .max_running = 4, .step_tokens = step_tokens});
+}
+
+static rf_params tight_request(uint32_t n_prompt, uint32_t max_tokens, uint64_t seed) {
+    static char prompt[2][VICTIM_PROMPT];
+    memset(prompt[seed % 2], 'a' + (int)seed % 26, VICTIM_PROMPT);
+    rf_params p = request_for(prompt[seed % 2], max_tokens, seed);
+    p.n_prompt_bytes = n_prompt;
+    return p;
+}
+
+static bool is_at(const rf_request *r, place at) {
+    rf_status s;
+    rf_get_status(r, &s);
+    switch (at) {
+    case PREFILL:
+        return s.state == RF_PREFILL;
+    case DECODE:
+        return s.state == RF_DECODE && s.n_generated > 1;
+    case PREEMPTED:
+        return s.state == RF_QUEUED && s.n_generated > 1;
+    case DONE:
+        return s.state == RF_DONE;
+    default:
+        return true;
+    }
+}
+
+static void cause_end(world *w, engine *g, rf_request *r, rf_request *again, cause why) {
+    if (why == BY_CANCEL) rf_cancel(r), rf_cancel(again);
+    if (why == BY_RELEASE) rf_release(r), rf_release(again);
     if (why == BY_TIMEOUT) w->clock.us += 1000 * 1000;
     if (why == BY_CLOSE) engine_shut(g, 0);
-    if (why == BY_RELEASE) {
-        request_hold(r); // the test's own eyes
-        rf_release(r);
-        if (at != RF_QUEUED) rf_release(r);
-    }
+}
+
+static void assert_beginning(const answer *a, const answer *whole) {
+    assert_int_equal(a->n_ends, 1);
+    assert_true(a->n_tokens <= whole->n_tokens && a->n_bytes <= whole->n_bytes);
+    assert_memory_equal(a->tokens, whole->tokens, a->n_tokens * sizeof *a->tokens);
+    assert_memory_equal(a->text, whole->text, a->n_bytes);
+}
+
+// A victim in a place; it ends by the cause within one step, pages and all, and its mate never notices.
+static void end_in_place(world *w, place at, cause why) {
+    engine *g = tight_engine(w, 64);
+    rf_params mate_params = tight_request(MATE_PROMPT, 60, 9), p = tight_request(VICTIM_PROMPT, VICTIM_TOKENS, 4);
+    if (why == BY_TIMEOUT) p.timeout_ms = 1000;
+    rf_request *mate = world_submit(g, &mate_params);
     world_step(g);
-    assert_true(w->n_steps <= before + 1);
+    rf_request *r = world_submit(g, &p), *again = rf_retain(r);
+    request_hold(r); // the test's own eyes, after the last release
+    for (int i = 0; !is_at(r, at); i++) world_step(g), assert_true(i < 300);
+    uint32_t n_steps = w->n_steps;
+    cause_end(w, g, r, again, why);
+    world_step(g);
+    assert_true(w->n_steps <= n_steps + 1);
     assert_int_equal(state_of(r), RF_DONE);
-    if (at != RF_QUEUED) assert_true(pages_used(g) < used);
-    if (why != BY_RELEASE) {
-        answer_poll(&a, r);
-        assert_int_equal(a.n_ends, 1);
-        assert_int_equal(a.end.finish, why == BY_TIMEOUT ? RF_FINISH_TIMEOUT : RF_FINISH_CANCELLED);
-        assert_true(at == RF_DECODE ? a.n_tokens > 0 : a.n_tokens == 0);
-    }
-    if (why != BY_CLOSE) {
-        while (engine_step(g)) engine_check(g);
-        world_solo(w, &mate_params, &solo);
-        answer_poll(&b, mate);
-        assert_same_answer(&b, &solo);
-    }
-    if (why == BY_RELEASE) {
-        request_drop(r);
-    } else {
-        rf_release(r);
-        if (at != RF_QUEUED) rf_release(watcher);
-    }
+    const schedule *d = engine_get_schedule(g);
+    assert_int_equal(pages_used(g), d->n_running ? d->running[0]->kv.n_pages : 0);
+    assert_true(d->n_running == (why != BY_CLOSE && at != DONE) && d->n_waiting == 0);
+
+    answer a = {0}, b = {0}, solo, mate_solo;
+    answer_poll(&a, r);
+    while (engine_step(g)) engine_check(g);
+    answer_poll(&a, r), answer_poll(&b, mate);
+    world_solo(w, &p, &solo), world_solo(w, &mate_params, &mate_solo);
+    assert_beginning(&a, &solo);
+    rf_finish finish = why == BY_TIMEOUT ? RF_FINISH_TIMEOUT : RF_FINISH_CANCELLED;
+    assert_int_equal(a.end.finish, at == DONE ? RF_FINISH_LENGTH : finish);
+    assert_true(at == DONE ? a.n_tokens == VICTIM_TOKENS : (a.n_tokens > 0) == (at == DECODE || at == PREEMPTED));
+    assert_beginning(&b, &mate_solo);
+    assert_int_equal(b.end.finish, why == BY_CLOSE && at != DONE ? RF_FINISH_CANCELLED : RF_FINISH_LENGTH);
+
+    if (why != BY_RELEASE) rf_release(r), rf_release(again);
+    request_drop(r);
     rf_release(mate);
     world_end(g);
 }
 
-static void every_end_in_every_state(void **state) {
-    for (int at = RF_QUEUED; at <= RF_DECODE; at++)
-        for (int why = 0; why < N_CAUSES; why++) end_in_state(*state, (rf_state)at, (cause)why);
+static void every_end_in_every_place(void **state) {
+    for (int at = QUEUED; at < N_PLACES; at++)
+        for (int why = 0; why < N_CAUSES; why++) end_in_place(*state, (place)at, (cause)why);
+}
+
+// A page that cannot be had is no failure: whoever wants it waits, in whatever place, and says the same in the end.
+static void no_page_in_every_place(void **state) {
+    static const struct {
+        uint32_t n_mate_prompt, step_tokens;
+        rf_state before; // it waits in the queue
+    } rows[] = {
+        {VICTIM_PROMPT, 64, RF_QUEUED}, // the mate has all the pages that the victim begins with
+        {MATE_PROMPT, 12, RF_PREFILL},  // the mate takes one of the victim's, between two chunks
+        {MATE_PROMPT, 64, RF_DECODE},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        engine *g = tight_engine(*state, rows[i].step_tokens);
+        rf_params mate_params = tight_request(rows[i].n_mate_prompt, 50, 9), p = tight_request(VICTIM_PROMPT, 50, 4);
+        rf_request *mate = world_submit(g, &mate_params);
+        world_step(g);
+        rf_request *r = world_submit(g, &p);
+        uint32_t n_waited[RF_DONE + 1] = {0};
+        while (state_of(r) != RF_DONE) {
+            rf_state before = state_of(r);
+            world_step(g);
+            if (state_of(r) == RF_QUEUED) n_waited[before]++;
+        }
+        assert_true(n_waited[rows[i].before] > 0 && n_waited[RF_QUEUED] > 1);
+        while (engine_step(g)) engine_check(g);
+        answer a = {0}, b = {0}, solo;
+        answer_poll(&a, r), answer_poll(&b, mate);
+        world_solo(*state, &p, &solo), assert_same_answer(&a, &solo);
+        world_solo(*state, &mate_params, &solo), assert_same_answer(&b, &solo);
+        rf_release(r), rf_release(mate);
+        world_end(g);
+    }
 }
 
 static void cancel_while_waiting_for_a_place(void **state) {
@@ -680,7 +749,8 @@ int main(void) {
         cmocka_unit_test(a_held_back_stop_prefix_is_shown_at_the_end),
         cmocka_unit_test(parameters_reach_the_sampler),
         cmocka_unit_test(logprobs_come_with_every_token),
-        cmocka_unit_test(every_end_in_every_state),
+        cmocka_unit_test(every_end_in_every_place),
+        cmocka_unit_test(no_page_in_every_place),
         cmocka_unit_test(cancel_while_waiting_for_a_place),
         cmocka_unit_test(cancel_in_the_middle_of_a_step),
         cmocka_unit_test(done_stays_done),

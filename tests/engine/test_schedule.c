@@ -244,7 +244,7 @@ static void decoders_guess_with_what_is_left(void **state) {
     assert_int_equal(a->n_drafts, 2);
     assert_int_equal(b->n_drafts, 2);
     assert_int_equal(a->tokens[a->n_tokens], 7);
-    assert_int_equal(f->schedule.n_rows, 2);
+    assert_int_equal(f->schedule.cost.n_rows, 2);
     a->n_drafts = b->n_drafts = 0;
     arrive(f, 100, 0); // prompts go first: one token of forty is left
     schedule_plan(&f->schedule, &f->kv);

@@ -106,7 +106,7 @@ static void credit_follows_the_guesses(void **state) {
         uint32_t credit = s->draft_credit, n_drafted = s->n_drafted, n_accepted = s->n_accepted;
         world_step(g);
         n_drafted = s->n_drafted - n_drafted, n_accepted = s->n_accepted - n_accepted;
-        assert_int_equal(s->draft_credit, draft_settle(credit, 1, n_drafted, n_accepted));
+        assert_int_equal(s->draft_credit, draft_settle(credit, (draft_cost){1, 4}, n_drafted, n_accepted));
         n_up += s->draft_credit > credit, n_down += s->draft_credit < credit;
         if (s->draft_credit > most) most = s->draft_credit;
     }

@@ -133,7 +133,7 @@ static inline void world_close(world *w) {
 // Zero fields of limits mean: room for everything.
 static inline engine *world_engine(world *w, engine_config limits) {
     engine_config c = limits;
-    c.forward = (forward){.self = w, .run = world_run};
+    if (!c.forward.run) c.forward = (forward){.self = w, .run = world_run};
     c.vocab = w->vocab;
     if (!c.clock) c.clock = &w->clock.clock;
     c.info.n_vocab = WORLD_VOCAB;
@@ -144,6 +144,7 @@ static inline engine *world_engine(world *w, engine_config limits) {
     if (!c.max_running) c.max_running = 16;
     if (!c.max_queue) c.max_queue = 256;
     if (!c.step_tokens) c.step_tokens = 64;
+    if (!c.fixed_rows) c.fixed_rows = 4;
     err e = {0};
     engine *g = engine_new(&c, &e);
     if (!g) fail_msg("%s", e.text);
@@ -178,7 +179,7 @@ typedef struct answer {
 } answer;
 
 static inline void answer_add(answer *a, const rf_event *event) {
-    assert_int_equal(a->n_ends, 0); // the end is the last
+    check(a->n_ends == 0); // the end is the last
     if (event->kind == RF_EVENT_END) {
         a->n_ends++, a->end = *event;
         return;

@@ -3,8 +3,9 @@
 // A schedule is a function of its seed: limits of the engine, arrivals, cancels, releases, timeouts, faults, the clock,
 // the stop. After every engine_step all invariants are recomputed; every request must get its one END, for a cause that
 // it had; every token must be what the same request gets alone (world.h: the fake forward reads its hashes back through
-// the page tables, so a wrong page is a wrong answer). One process per core; a schedule that fails ends its process,
-// and the parent names the seed. With one seed the schedule is also told, line by line.
+// the page tables, so a wrong page is a wrong answer); every prompt token taken from the cache must have been read by
+// another request, of the same salt, that did not fail. One process per core, or --jobs of them; a schedule that fails
+// ends its process, and the parent names the seed. With one seed the schedule is also told, line by line.
 #include "engine/world.h"
 
 #include <signal.h>
@@ -36,7 +37,8 @@ typedef struct ask { // one request and what is known about it from outside
     bool cancelled, has_notify;
     int32_t priority;
     int64_t deadline_us;
-    uint64_t patience; // steps until it must have ended
+    uint64_t patience;        // steps until it must have ended
+    uint64_t admitted, ended; // the first step after which it was seen to be; 0: not yet
     uint32_t n_generated;
     rf_state state;
     answer answer;
@@ -57,7 +59,8 @@ typedef struct sim {
     uint64_t n_steps, n_preempted;
     rf_stats stats;     // at the end
     int32_t priorities; // 1: all are equal
-    uint32_t impatience, disorder;
+    uint32_t impatience, disorder, likeness;
+    bool collisions; // of hashes
     bool may_stop, shut;
     int64_t cancel_at_us;
 } sim;
@@ -79,9 +82,10 @@ static void __attribute__((format(printf, 2, 3))) tell(sim *s, const char *forma
 
 // ---- kinds of requests -------------------------------------------------------------------------------------------
 
+// Kinds come in pairs that answer one prompt.
 static void kind_init(sim *s, uint32_t number) {
     kind *k = &s->kinds[number];
-    s->seed = number, s->state = UINT64_MAX / 2;
+    s->seed = number / 2, s->state = UINT64_MAX / 2;
     uint32_t n_prompt = chance(s, 40) ? between(s, 1, 30) : between(s, 1, N_CTX - 1);
     if (chance(s, 40)) n_prompt = between(s, 1, 3) * KV_PAGE_TOKENS - below(s, 8); // soon needs another page
     uint32_t family = below(s, 4), n_shared = below(s, 2 * N_CTX); // families begin alike, to share pages
@@ -93,6 +97,7 @@ static void kind_init(sim *s, uint32_t number) {
     rf_params *p = &k->params;
     *p = rf_params_default();
     p->prompt_tokens = k->prompt, p->n_prompt_tokens = n_prompt;
+    s->seed = KINDS + number;
     uint32_t room = N_CTX - n_prompt;
     p->max_tokens = chance(s, 5) ? 0 : between(s, 1, echoes || chance(s, 20) ? 60 : 15);
     k->limit = p->max_tokens && p->max_tokens < room ? n_prompt + p->max_tokens : N_CTX;
@@ -103,6 +108,7 @@ static void kind_init(sim *s, uint32_t number) {
     if (chance(s, 6)) p->logprobs = true, p->n_logprobs = below(s, 4);
     k->stops[0] = "\xEF\xBF\xBD\xEF\xBF\xBD", k->stops[1] = "no such words"; // the first comes up now and then
     p->stop = k->stops, p->n_stop = chance(s, 20) ? 2 : 0;
+    p->cache_salt = !chance(s, 40) ? "" : chance(s, 50) ? "mine" : "yours";
 }
 
 static const answer *kind_solve(sim *s, kind *k) {
@@ -133,8 +139,14 @@ static uint64_t patience_of(const sim *s, const ask *a) {
     return n_tokens + 1; // the step during which it came
 }
 
+// Now and then one that came before, or its pair.
+static uint32_t choose_kind(sim *s) {
+    if (!s->n_asks || !chance(s, s->likeness)) return below(s, KINDS);
+    return (uint32_t)(s->asks[below(s, s->n_asks)].kind - s->kinds) ^ below(s, 2);
+}
+
 static void do_submit(sim *s) {
-    uint32_t number = below(s, KINDS);
+    uint32_t number = choose_kind(s);
     ask *a = &s->asks[s->n_asks];
     *a = (ask){.sim = s, .kind = &s->kinds[number], .n_callers = 1, .deadline_us = INT64_MAX};
     rf_params p = a->kind->params;
@@ -147,8 +159,9 @@ static void do_submit(sim *s) {
     rf_error error = {0};
     a->request = rf_submit(s->engine, &p, &error);
     s->n_wanted--;
-    tell(s, "submit: request %u, kind %u, %zu+%u tokens, priority %d, timeout %lld ms: %s", s->n_asks, number,
-         p.n_prompt_tokens, p.max_tokens, p.priority, (long long)p.timeout_ms, a->request ? "in" : error.message);
+    tell(s, "submit: request %u, kind %u, %zu+%u tokens, salt '%s', priority %d, timeout %lld ms: %s", s->n_asks,
+         number, p.n_prompt_tokens, p.max_tokens, p.cache_salt, p.priority, (long long)p.timeout_ms,
+         a->request ? "in" : error.message);
     if (!a->request) {
         check(s->shut ? error.code == RF_ERR_STOPPED : error.code == RF_ERR_BUSY);
         uint32_t n_live = 0;
@@ -175,8 +188,8 @@ static void do_release(sim *s, ask *a) {
     rf_release(a->request);
 }
 
-static void do_shut(sim *s) {
-    int drain_ms = chance(s, 50) ? 0 : (int)between(s, 1, 40);
+static void do_shut(sim *s) { // a second time: at once
+    int drain_ms = s->shut || chance(s, 50) ? 0 : (int)between(s, 1, 40);
     tell(s, "stop: %d ms to drain", drain_ms);
     s->shut = true, s->cancel_at_us = s->world.clock.us + drain_ms * 1000;
     engine_shut(s->engine, drain_ms);
@@ -191,7 +204,7 @@ static void act(sim *s) {
         else if (a->n_callers)
             do_release(s, a);
     }
-    if (s->may_stop && !s->shut && chance(s, 1)) do_shut(s);
+    if (s->may_stop && chance(s, 1)) do_shut(s);
 }
 
 static void during_step(world *w) {
@@ -222,6 +235,28 @@ static void check_end(sim *s, ask *a) {
     }
 }
 
+static bool begins_alike(const kind *a, const kind *b, uint32_t n_tokens) {
+    size_t n = b->params.n_prompt_tokens;
+    for (uint32_t i = 0; i < n_tokens; i++) {
+        if (i >= n + b->solo.n_tokens || a->prompt[i] != (i < n ? b->prompt[i] : b->solo.tokens[i - n])) return false;
+    }
+    return true;
+}
+
+// Once all have ended.
+static void check_reuse(const sim *s, const ask *a) {
+    uint32_t n = a->answer.end.usage.cached_tokens;
+    check(n < a->kind->params.n_prompt_tokens);
+    bool found = n == 0;
+    for (const ask *b = s->asks; b < s->asks + s->n_asks && !found; b++) {
+        bool was_there = b != a && b->admitted && b->admitted < a->admitted;
+        bool failed = b->answer.end.finish == RF_FINISH_ERROR && b->ended < a->admitted;
+        found = was_there && !failed && strcmp(a->kind->params.cache_salt, b->kind->params.cache_salt) == 0 &&
+                begins_alike(a->kind, b->kind, n);
+    }
+    check(found);
+}
+
 static void look(sim *s, ask *a) {
     bool had_ended = a->answer.n_ends;
     answer_poll(&a->answer, a->request);
@@ -231,6 +266,8 @@ static void look(sim *s, ask *a) {
 static void check_ask(sim *s, ask *a, bool due, bool preempted) {
     rf_status status;
     rf_get_status(a->request, &status);
+    if (status.state != RF_QUEUED && !a->admitted) a->admitted = s->n_steps;
+    if (status.state == RF_DONE && !a->ended) a->ended = s->n_steps;
     if (due) check(status.state == RF_DONE); // whoever was to end before the step has
     if (status.state != RF_DONE) {
         check(s->n_steps < a->patience);
@@ -282,9 +319,13 @@ static void schedule_begin(sim *s, uint64_t seed) {
     s->priorities = chance(s, 50) ? 1 : 3;
     s->impatience = chance(s, 50) ? 0 : 30;
     s->disorder = chance(s, 30) ? 0 : between(s, 1, 30);
+    s->likeness = chance(s, 30) ? 80 : 15;
     s->may_stop = chance(s, 40);
+    s->collisions = chance(s, 30);
+    if (s->collisions) tell(s, "hashes have one bit");
     uint32_t max_running = between(s, 1, 8);
     s->limits = (engine_config){.info.n_ctx = N_CTX,
+                                .hash_mask = s->collisions,
                                 .n_pages = N_CTX / KV_PAGE_TOKENS + below(s, chance(s, 60) ? 3 : 12),
                                 .max_running = max_running,
                                 .max_queue = between(s, 1, 8),
@@ -303,6 +344,7 @@ static void schedule_end(sim *s) {
         ask *a = &s->asks[i];
         look(s, a);
         check(a->answer.n_ends == 1);
+        check_reuse(s, a);
         while (a->n_callers && chance(s, 80)) do_release(s, a); // others outlive the engine
     }
     world_end(s->engine);
@@ -413,16 +455,18 @@ static bool run_many(uint64_t first, uint64_t n, uint32_t n_processes) {
 }
 
 int main(int argc, char **argv) {
-    uint64_t seed = 0, n = 0;
-    uint32_t n_processes = (uint32_t)sysconf(_SC_NPROCESSORS_ONLN);
+    uint64_t seed = 0, n = 0, n_jobs = (uint64_t)sysconf(_SC_NPROCESSORS_ONLN);
     for (int i = 1; i < argc; i++) {
-        uint64_t *number = !strcmp(argv[i], "--seed") ? &seed : !strcmp(argv[i], "--seeds") ? &n : NULL;
-        if (!number || ++i == argc) return fprintf(stderr, "usage: sim [--seeds N] [--seed FIRST]\n"), 2;
+        uint64_t *number = !strcmp(argv[i], "--seed")    ? &seed
+                           : !strcmp(argv[i], "--seeds") ? &n
+                           : !strcmp(argv[i], "--jobs")  ? &n_jobs
+                                                         : NULL;
+        if (!number || ++i == argc) return fprintf(stderr, "usage: sim [--seeds N] [--seed FIRST] [--jobs N]\n"), 2;
         *number = strtoull(argv[i], NULL, 10);
         if (number == &seed && !n) n = 1;
     }
     if (n == 0) n = 100000;
-    if (n > 1) return run_many(seed, n, n < n_processes ? (uint32_t)n : n_processes) ? 0 : 1;
+    if (n > 1) return run_many(seed, n, (uint32_t)(n < n_jobs ? n : n_jobs ? n_jobs : 1)) ? 0 : 1;
     sim *s = xcalloc(1, sizeof *s);
     s->aloud = true;
     sim_open(s);

@@ -22,7 +22,10 @@ def test_help_lists_every_verb():
         assert f"\n  {verb} " in run.stdout + "\n  help "
 
 
-@pytest.mark.parametrize("arguments, words", [(["dance"], "no verb 'dance'"), (["run"], "needs a prompt")])
+@pytest.mark.parametrize(
+    "arguments, words",
+    [(["dance"], "no verb 'dance'"), (["run"], "needs a prompt"), (["test", "--short"], "--long only")],
+)
 def test_misuse_is_one_sentence(arguments, words):
     run = forge(*arguments)
     assert run.returncode == 1 and run.stdout == ""
