@@ -55,7 +55,8 @@ static const struct argp_option OPTIONS[] = {
     {NULL, 0, NULL, 0, "Who:", 2},
     {"api-key-file", OPT_KEY_FILE, "FILE", 0, "a key a line, NAME:SECRET or SECRET; without it everybody may call", 2},
     {"max-per-key", OPT_PER_KEY, "N", 0, "requests of one key at a time (default: no limit)", 2},
-    {"salt-by-key", OPT_SALT, NULL, 0, "keys do not share the prefix cache, so that no time tells what others asked", 2},
+    {"salt-by-key", OPT_SALT, NULL, 0, "keys do not share the prefix cache, so that no time tells what others asked",
+     2},
     {"cors", OPT_CORS, "ORIGIN", 0, "let pages of this origin (or *) call; off by default", 2},
     {NULL, 0, NULL, 0, "Work:", 3},
     {"model-id", OPT_MODEL_ID, "NAME", 0, "how clients name the model (default: the file's name)", 3},
@@ -136,7 +137,8 @@ static error_t parse_telling(int key, char *arg, struct argp_state *state, serve
     switch (key) {
     case OPT_TRACE_RATE:
         o->records.trace_rate = (double)cli_parse_float(state, "--trace-rate", arg);
-        if (!(o->records.trace_rate >= 0 && o->records.trace_rate <= 1)) argp_error(state, "--trace-rate must be 0 to 1");
+        if (!(o->records.trace_rate >= 0 && o->records.trace_rate <= 1))
+            argp_error(state, "--trace-rate must be 0 to 1");
         return 0;
     case OPT_LOG_FORMAT:
         if (strcmp(arg, "text") != 0 && strcmp(arg, "json") != 0) argp_error(state, "--log-format is text or json");
@@ -271,9 +273,12 @@ static int run(serve *v) {
     listen_to_signals(v);
     v->running = server_open(v->base, &v->server, &e);
     if (!v->running) return cli_fail((int)e.code, e.text);
-    fprintf(stderr, "rocmforge: listening on %s://%s:%u\n", v->server.http.tls_cert ? "https" : "http", v->host, server_port(v->running));
+    fprintf(stderr, "rocmforge: listening on %s://%s:%u\n", v->server.http.tls_cert ? "https" : "http", v->host,
+            server_port(v->running));
     if (!v->server.api_key_file && !is_loopback(v->host))
-        fprintf(stderr, "rocmforge: warning: everybody who reaches %s may use this server; --api-key-file asks for keys\n", v->host);
+        fprintf(stderr,
+                "rocmforge: warning: everybody who reaches %s may use this server; --api-key-file asks for keys\n",
+                v->host);
     event_base_dispatch(v->base);
     server_close(v->running);
     return v->failed ? CLI_FAILURE : CLI_OK;
@@ -281,7 +286,15 @@ static int run(serve *v) {
 
 int cmd_serve(int argc, char **argv) {
     static const struct argp_child children[] = {{&ENGINE_ARGP, 0, "Model:", 6}, {0}};
-    static const struct argp argp = {OPTIONS, parse, NULL, "Serve a model over HTTP: OpenAI's API, a native one, metrics, and a page to chat on.\vSIGTERM or SIGINT drains (again: cancels what is left), SIGHUP opens keys, certificates and the log anew.", children, NULL, NULL};
+    static const struct argp argp = {
+        OPTIONS,
+        parse,
+        NULL,
+        "Serve a model over HTTP: OpenAI's API, a native one, metrics, and a page to chat on.\vSIGTERM or SIGINT "
+        "drains (again: cancels what is left), SIGHUP opens keys, certificates and the log anew.",
+        children,
+        NULL,
+        NULL};
     serve v = {.host = "127.0.0.1", .port = DEFAULT_PORT};
     v.server.drain_ms = 30000;
     v.server.records = (records_options){.max_finished = 1000, .max_seconds = 600, .trace_rate = 1};

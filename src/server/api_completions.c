@@ -58,7 +58,8 @@ static void put_begin(generation *g, buf *out) {
 }
 
 static void put_piece(generation *g, buf *out, uint32_t i, const rf_event *e) {
-    if (e->n_bytes == 0 && !(g->ask.logprobs && e->n_tokens)) return; // a part of a character, or a stop string's beginning
+    if (e->n_bytes == 0 && !(g->ask.logprobs && e->n_tokens))
+        return; // a part of a character, or a stop string's beginning
     begin_chunk(g, out);
     put_choice(out, i, e->text, e->n_bytes);
     if (g->ask.logprobs)
@@ -79,17 +80,7 @@ static void put_end(generation *g, buf *out, uint32_t i) {
     end_chunk(g, out);
 }
 
-static void put_last(generation *g, buf *out) {
-    if (g->ask.include_usage) {
-        rf_usage usage = generation_usage(g);
-        buf_append_str(out, "data: {");
-        openai_put_head(g, out, "text_completion");
-        buf_append_str(out, ",\"choices\":[],");
-        openai_put_usage(out, &usage);
-        buf_append_str(out, "}\n\n");
-    }
-    openai_put_last(g, out);
-}
+static void put_last(generation *g, buf *out) { openai_put_last(g, out, "text_completion"); }
 
 static void put_whole(generation *g, buf *out) {
     rf_usage usage = generation_usage(g);
@@ -135,7 +126,9 @@ static bool read_ids(const json_t *ids, struct ask_prompt *out, problem *p) {
 
 static bool read_prompt(const json_t *value, struct ask_prompt *out, problem *p) {
     if (json_is_array(value)) return read_ids(value, out, p);
-    if (!json_is_string(value)) return problem_set(p, 400, "invalid_type", "prompt", "'prompt' must be a string, an array of strings, of token ids, or of arrays of token ids");
+    if (!json_is_string(value))
+        return problem_set(p, 400, "invalid_type", "prompt",
+                           "'prompt' must be a string, an array of strings, of token ids, or of arrays of token ids");
     out->text = json_string_value(value), out->n_bytes = json_string_length(value);
     if (out->n_bytes == 0) return problem_set(p, 400, "invalid_value", "prompt", "'prompt' is empty");
     return true;
@@ -146,7 +139,9 @@ static bool read_prompts(ask *a, const json_t *value, problem *p) {
     bool many = json_is_array(value) && !json_is_number(json_array_get(value, 0));
     size_t n = many ? json_array_size(value) : 1;
     if (n == 0) return problem_set(p, 400, "invalid_value", "prompt", "'prompt' is empty");
-    if (n > MAX_PROMPTS) return problem_set(p, 400, "invalid_value", "prompt", "'prompt' has %zu texts; %d at most are possible", n, MAX_PROMPTS);
+    if (n > MAX_PROMPTS)
+        return problem_set(p, 400, "invalid_value", "prompt", "'prompt' has %zu texts; %d at most are possible", n,
+                           MAX_PROMPTS);
     a->prompts = xcalloc(n, sizeof *a->prompts), a->n_prompts = n;
     for (size_t i = 0; i < n; i++)
         if (!read_prompt(many ? json_array_get(value, i) : value, &a->prompts[i], p)) return false;
@@ -164,9 +159,13 @@ static bool read_rest(ask *a, const json_t *body, problem *p) {
     const field BEST_OF = {"best_of", FIELD_UINT, 0, 1, 128}, SUFFIX = {"suffix", FIELD_TEXT, 0, 0, 0};
     a->params.max_tokens = DEFAULT_MAX_TOKENS;
     if (!json_read_fields(body, fields, 2, a, p) || !json_read_fields(body, &LOGPROBS, 1, &logprobs, p)) return false;
-    if (!json_read_fields(body, &BEST_OF, 1, &best_of, p) || !json_read_fields(body, &SUFFIX, 1, &suffix, p)) return false;
-    if (suffix && *suffix) return problem_set(p, 400, "unsupported", "suffix", "'suffix' is not supported: this server does not fill in the middle");
-    if (best_of && best_of != a->n) return problem_set(p, 400, "unsupported", "best_of", "'best_of' is not supported unless it equals 'n'");
+    if (!json_read_fields(body, &BEST_OF, 1, &best_of, p) || !json_read_fields(body, &SUFFIX, 1, &suffix, p))
+        return false;
+    if (suffix && *suffix)
+        return problem_set(p, 400, "unsupported", "suffix",
+                           "'suffix' is not supported: this server does not fill in the middle");
+    if (best_of && best_of != a->n)
+        return problem_set(p, 400, "unsupported", "best_of", "'best_of' is not supported unless it equals 'n'");
     if (logprobs == UINT32_MAX) return true;
     if (a->echo) return problem_set(p, 400, "unsupported", "echo", "'echo' together with 'logprobs' is not supported");
     a->logprobs = a->params.logprobs = true, a->params.n_logprobs = logprobs;

@@ -40,7 +40,8 @@ static void put_end(generation *g, buf *out, uint32_t i) { // one choice only ha
 
 static void put_last(generation *g, buf *out) {
     rf_usage usage = generation_usage(g);
-    buf_printf(out, "event: end\ndata: {\"id\":\"%s\",\"finish_reason\":\"%s\",", g->record->id, rf_finish_name(g->record->finish));
+    buf_printf(out, "event: end\ndata: {\"id\":\"%s\",\"finish_reason\":\"%s\",", g->record->id,
+               rf_finish_name(g->record->finish));
     if (g->record->finish == RF_FINISH_ERROR) {
         buf_append_str(out, "\"error\":");
         json_put_text(out, g->record->error, strlen(g->record->error));
@@ -112,13 +113,17 @@ static void put_status(buf *b, const record *r) {
         n_generated += s.n_generated, n_prompt = s.n_prompt;
         if (s.state < least) least = s.state;
     }
-    buf_printf(b, "\"state\":\"%s\",\"finish_reason\":null,\"prompt_tokens\":%u,\"completion_tokens\":%u}\n", states[least], n_prompt, n_generated);
+    buf_printf(b, "\"state\":\"%s\",\"finish_reason\":null,\"prompt_tokens\":%u,\"completion_tokens\":%u}\n",
+               states[least], n_prompt, n_generated);
 }
 
 static record *find_record(call *c) {
     record *r = records_find(c->s->records, c->parameter, c->owner);
     problem p = {0};
-    if (!r) problem_set(&p, 404, "request_not_found", "id", "there is no request '%.60s', or it has been forgotten", c->parameter), call_fail(c, &p);
+    if (!r)
+        problem_set(&p, 404, "request_not_found", "id", "there is no request '%.60s', or it has been forgotten",
+                    c->parameter),
+            call_fail(c, &p);
     return r;
 }
 

@@ -77,7 +77,8 @@ void text_tokenize(call *c) {
 }
 
 static bool append_tokens(const rf_engine *engine, const json_t *tokens, buf *text, problem *p) {
-    if (!json_is_array(tokens)) return problem_set(p, 400, "invalid_type", "tokens", "'tokens' is needed: an array of integers");
+    if (!json_is_array(tokens))
+        return problem_set(p, 400, "invalid_type", "tokens", "'tokens' is needed: an array of integers");
     for (size_t i = 0; i < json_array_size(tokens); i++) {
         const json_t *id = json_array_get(tokens, i);
         json_int_t value = json_is_integer(id) ? json_integer_value(id) : -1;

@@ -28,14 +28,14 @@ struct server {
     rf_engine *engine; // NULL while the model loads
     rf_model_info info;
     pthread_t loader;
-    bool loading; // the loader is to be joined
+    bool loading;               // the loader is to be joined
     struct loaded_mail *loaded; // what the loader posts
     bell *loader_bell;
 
     bool draining, cancelled;
-    int64_t cancel_at_us; // what still lives then is cancelled
+    int64_t cancel_at_us;      // what still lives then is cancelled
     struct event *drain_timer; // ticks while draining only
-    uint64_t seen_steps; // of the watchdog: how far the engine was when /health last looked
+    uint64_t seen_steps;       // of the watchdog: how far the engine was when /health last looked
     int64_t seen_us;
 };
 
@@ -48,7 +48,7 @@ typedef struct call {
 
 void call_fail(const call *c, const problem *p);
 void call_reply_json(const call *c, int status, buf *b); // frees the buffer's bytes
-bool call_is_ready(const call *c); // else it has been answered: 503
+bool call_is_ready(const call *c);                       // else it has been answered: 503
 // The field "model" of a request names the model that is served, or is absent.
 bool call_knows_model(const call *c, const char *model, problem *p);
 
@@ -67,7 +67,7 @@ void openai_completions(call *c);
 void openai_chat(call *c);
 void text_tokenize(call *c);
 void text_detokenize(call *c);
-void text_apply_template(call *c);
+void text_apply_template(call *c); // in api_chat.c, which knows conversations
 void metrics_show(call *c);
 void files_page(call *c);
 void files_openapi(call *c);

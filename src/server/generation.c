@@ -34,12 +34,16 @@ static const field SAMPLING[] = {
 
 static bool read_stop(ask *a, const json_t *value, problem *p) {
     size_t n = json_is_array(value) ? json_array_size(value) : 1;
-    if (n > MAX_STOPS) return problem_set(p, 400, "invalid_value", "stop", "'stop' has %zu strings; %d at most are possible", n, MAX_STOPS);
+    if (n > MAX_STOPS)
+        return problem_set(p, 400, "invalid_value", "stop", "'stop' has %zu strings; %d at most are possible", n,
+                           MAX_STOPS);
     a->stops = xcalloc(n + 1, sizeof *a->stops);
     for (size_t i = 0; i < n; i++) {
         const json_t *one = json_is_array(value) ? json_array_get(value, i) : value;
-        if (!json_is_string(one) || json_string_length(one) == 0 || strlen(json_string_value(one)) != json_string_length(one))
-            return problem_set(p, 400, "invalid_type", "stop", "'stop' must be a string or an array of strings, none of them empty");
+        if (!json_is_string(one) || json_string_length(one) == 0 ||
+            strlen(json_string_value(one)) != json_string_length(one))
+            return problem_set(p, 400, "invalid_type", "stop",
+                               "'stop' must be a string or an array of strings, none of them empty");
         a->stops[i] = json_string_value(one);
     }
     a->params.stop = a->stops, a->params.n_stop = n;
@@ -55,8 +59,10 @@ bool ask_read_sampling(ask *a, const json_t *body, problem *p) {
     const json_t *stop = json_object_get(body, "stop"), *options = json_object_get(body, "stream_options");
     if (stop && !json_is_null(stop) && !read_stop(a, stop, p)) return false;
     if (!options || json_is_null(options)) return true;
-    if (!json_is_object(options)) return problem_set(p, 400, "invalid_type", "stream_options", "'stream_options' must be an object");
-    if (!a->stream) return problem_set(p, 400, "invalid_value", "stream_options", "'stream_options' is for streams only");
+    if (!json_is_object(options))
+        return problem_set(p, 400, "invalid_type", "stream_options", "'stream_options' must be an object");
+    if (!a->stream)
+        return problem_set(p, 400, "invalid_value", "stream_options", "'stream_options' is for streams only");
     static const field USAGE = {"include_usage", FIELD_BOOL, AT(include_usage), 0, 0};
     return json_read_fields(options, &USAGE, 1, a, p);
 }

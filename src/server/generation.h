@@ -13,7 +13,7 @@ typedef struct choice {
     rf_finish finish;
     char error[320];
     rf_usage usage;
-    int32_t *tokens; // [n_tokens], only with logprobs
+    int32_t *tokens;            // [n_tokens], only with logprobs
     rf_token_logprob *logprobs; // [n_tokens][1 + n_top], only with logprobs
     uint32_t n_tokens;
     uint32_t text_offset; // of the next token
@@ -27,13 +27,13 @@ typedef struct family { // how one API speaks
     void (*put_begin)(generation *g, buf *out);
     void (*put_piece)(generation *g, buf *out, uint32_t i, const rf_event *event);
     void (*put_end)(generation *g, buf *out, uint32_t i);
-    void (*put_last)(generation *g, buf *out); // after all ends
+    void (*put_last)(generation *g, buf *out);  // after all ends
     void (*put_whole)(generation *g, buf *out); // the reply that is not streamed: one JSON object
 } family;
 
-typedef struct ask { // what a family found in the body
-    rf_params params;   // without prompt
-    uint32_t n;         // choices per prompt; seeds seed, seed + 1, ...
+typedef struct ask {  // what a family found in the body
+    rf_params params; // without prompt
+    uint32_t n;       // choices per prompt; seeds seed, seed + 1, ...
     bool stream, include_usage, echo, logprobs;
     const char *model;
     const char **stops; // freed by the generation

@@ -10,10 +10,12 @@ json_t *json_read_body(exchange *x, problem *p) {
     size_t n_bytes;
     const char *body = exchange_body(x, &n_bytes);
     json_error_t error;
-    if (n_bytes == 0) return problem_set(p, 400, "invalid_json", NULL, "the body is empty; a JSON object was expected"), NULL;
+    if (n_bytes == 0)
+        return problem_set(p, 400, "invalid_json", NULL, "the body is empty; a JSON object was expected"), NULL;
     json_t *object = json_loadb(body, n_bytes, JSON_REJECT_DUPLICATES, &error);
     if (!object) {
-        problem_set(p, 400, "invalid_json", NULL, "the body is not valid JSON: %.160s at byte %d", error.text, error.position);
+        problem_set(p, 400, "invalid_json", NULL, "the body is not valid JSON: %.160s at byte %d", error.text,
+                    error.position);
         return NULL;
     }
     if (json_is_object(object)) return object;
@@ -42,7 +44,8 @@ static bool read_number(const field *f, const json_t *value, double *out, proble
 
 static bool read_integer(const field *f, const json_t *value, json_int_t *out, problem *p) {
     // 16.0 is an integer to JavaScript and to JSON Schema
-    if (json_is_real(value) && json_real_value(value) == trunc(json_real_value(value)) && fabs(json_real_value(value)) < 0x1p53)
+    if (json_is_real(value) && json_real_value(value) == trunc(json_real_value(value)) &&
+        fabs(json_real_value(value)) < 0x1p53)
         *out = (json_int_t)json_real_value(value);
     else if (json_is_integer(value))
         *out = json_integer_value(value);

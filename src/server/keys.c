@@ -57,7 +57,8 @@ keys *keys_open(const char *path, err *e) {
     char *line = NULL;
     size_t capacity = 0;
     bool good = true;
-    for (unsigned number = 1; good && getline(&line, &capacity, f) >= 0; number++) good = add_line(k, line, number, path, e);
+    for (unsigned number = 1; good && getline(&line, &capacity, f) >= 0; number++)
+        good = add_line(k, line, number, path, e);
     if (good && ferror(f)) good = fail(e, ERR_IO, "cannot read the key file %s", path);
     if (good && k->n == 0) good = fail(e, ERR_FORMAT, "the key file %s holds no key", path);
     if (line) OPENSSL_cleanse(line, capacity);

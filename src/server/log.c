@@ -92,7 +92,8 @@ void log_exchange(logger *l, const log_access *a) {
     put(l, "peer", a->peer), put(l, "method", a->method), put(l, "path", a->path);
     if (*a->id) put(l, "id", a->id);
     if (*a->key) put(l, "key", a->key);
-    buf_printf(&l->line, l->o.format == LOG_JSON ? ",\"status\":%d,\"bytes\":%llu,\"ms\":%.3f" : " status=%d bytes=%llu ms=%.3f",
+    buf_printf(&l->line,
+               l->o.format == LOG_JSON ? ",\"status\":%d,\"bytes\":%llu,\"ms\":%.3f" : " status=%d bytes=%llu ms=%.3f",
                a->status, (unsigned long long)a->n_sent_bytes, (double)a->took_us * 1e-3);
     end(l);
 }

@@ -22,8 +22,15 @@ void openai_put_error_event(buf *out, const char *message) {
     buf_append_str(out, ",\"type\":\"server_error\",\"param\":null,\"code\":\"engine_error\"}}\n\n");
 }
 
-void openai_put_last(generation *g, buf *out) {
-    (void)g;
+void openai_put_last(const generation *g, buf *out, const char *object) {
+    if (g->ask.include_usage) {
+        rf_usage usage = generation_usage(g);
+        buf_append_str(out, "data: {");
+        openai_put_head(g, out, object);
+        buf_append_str(out, ",\"choices\":[],");
+        openai_put_usage(out, &usage);
+        buf_append_str(out, "}\n\n");
+    }
     buf_append_str(out, "data: [DONE]\n\n");
 }
 
@@ -45,8 +52,7 @@ static void put_chat_token(const generation *g, buf *b, const rf_token_logprob *
     buf_append_char(b, ']');
 }
 
-void openai_put_chat_logprobs(const generation *g, buf *b, const int32_t *tokens, const rf_token_logprob *p, size_t n) {
-    (void)tokens; // each row's first is the token itself
+void openai_put_chat_logprobs(const generation *g, buf *b, const rf_token_logprob *p, size_t n) {
     size_t n_top = g->ask.params.n_logprobs;
     buf_append_str(b, "{\"content\":[");
     for (size_t i = 0; i < n; i++, p += 1 + n_top) {
@@ -74,7 +80,8 @@ static void put_top(const generation *g, buf *b, const rf_token_logprob *p, size
     buf_append_char(b, '}');
 }
 
-void openai_put_logprobs(const generation *g, buf *b, const int32_t *tokens, const rf_token_logprob *p, size_t n, uint32_t *offset) {
+void openai_put_logprobs(const generation *g, buf *b, const int32_t *tokens, const rf_token_logprob *p, size_t n,
+                         uint32_t *offset) {
     size_t width = 1 + g->ask.params.n_logprobs;
     buf_append_str(b, "{\"tokens\":[");
     for (size_t i = 0; i < n; i++) {

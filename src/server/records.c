@@ -57,7 +57,8 @@ record *record_new(records *r, const char *prefix, uint32_t owner, const char *r
     check(getrandom(random, sizeof random, 0) == sizeof random);
     record *c = xcalloc(1, sizeof *c);
     *c = (record){.owner = owner, .route = route, .created_ms = wall_ms(), .created_us = clock_machine_us()};
-    snprintf(c->id, sizeof c->id, "%s%016llx%016llx", prefix, (unsigned long long)random[0], (unsigned long long)random[1]);
+    snprintf(c->id, sizeof c->id, "%s%016llx%016llx", prefix, (unsigned long long)random[0],
+             (unsigned long long)random[1]);
     c->traced = (double)(random[2] >> 11) * 0x1p-53 < r->o.trace_rate;
     c->older = r->newest;
     *(c->older ? &c->older->newer : &r->oldest) = c;

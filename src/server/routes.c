@@ -66,7 +66,8 @@ static bool identify(call *c, problem *p) {
     if (bearer && strncasecmp(bearer, "bearer ", 7) == 0) secret = bearer + 7 + strspn(bearer + 7, " ");
     c->owner = keys_find(c->s->keys, secret);
     if (c->owner) return true;
-    return problem_set(p, 401, "invalid_api_key", NULL, secret ? "the API key is not known here" : "an API key is needed: Authorization: Bearer KEY");
+    return problem_set(p, 401, "invalid_api_key", NULL,
+                       secret ? "the API key is not known here" : "an API key is needed: Authorization: Bearer KEY");
 }
 
 // What a browser's page of another origin may do. Fetch standard, section 3.2.
@@ -100,7 +101,8 @@ void routes_done(void *self, const exchange *x, int status, uint64_t n_sent_byte
     else if (status >= 100 && status < 600)
         s->metrics->n_exchanges[status / 100]++;
     const char *id = exchange_header(x, "x-request-id");
-    log_access a = {exchange_peer(x), exchange_method(x), exchange_path(x), id ? id : "", "", status, n_sent_bytes, took_us};
+    log_access a = {exchange_peer(x), exchange_method(x), exchange_path(x), id ? id : "", "",
+                    status,           n_sent_bytes,       took_us};
     log_exchange(s->log, &a);
 }
 
@@ -125,5 +127,6 @@ bool call_is_ready(const call *c) {
 
 bool call_knows_model(const call *c, const char *model, problem *p) {
     if (!model || strcmp(model, c->s->model_id) == 0) return true;
-    return problem_set(p, 404, "model_not_found", "model", "there is no model '%.100s' here; this server has '%.100s'", model, c->s->model_id);
+    return problem_set(p, 404, "model_not_found", "model", "there is no model '%.100s' here; this server has '%.100s'",
+                       model, c->s->model_id);
 }

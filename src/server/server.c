@@ -44,7 +44,8 @@ static void on_loaded(mail_node *node) {
     }
     s->engine = m->engine;
     rf_model_get_info(s->engine, &s->info);
-    log_event(s->log, "info", "ready: %s, %s, %d threads, context %u", s->model_id, s->info.isa, s->info.n_threads, s->info.n_ctx);
+    log_event(s->log, "info", "ready: %s, %s, %d threads, context %u", s->model_id, s->info.isa, s->info.n_threads,
+              s->info.n_ctx);
     if (s->o.ready && !s->draining) s->o.ready(s->o.arg);
 }
 

@@ -15,9 +15,11 @@ static void put_int(buf *b, const char *name, uint64_t value) {
 static void put_span(buf *b, const record *r) {
     const char *hex = r->id + strlen(r->id) - 32; // what is random in the id
     buf_printf(b, "{\"traceId\":\"%.32s\",\"spanId\":\"%.16s\",\"name\":\"%s\",\"kind\":2,", hex, hex, r->route);
-    buf_printf(b, "\"startTimeUnixNano\":\"%lld000000\",\"endTimeUnixNano\":\"%lld000000\",", (long long)r->created_ms, (long long)r->ended_ms);
+    buf_printf(b, "\"startTimeUnixNano\":\"%lld000000\",\"endTimeUnixNano\":\"%lld000000\",", (long long)r->created_ms,
+               (long long)r->ended_ms);
     buf_printf(b, "\"attributes\":[{\"key\":\"request.id\",\"value\":{\"stringValue\":\"%s\"}},", r->id);
-    buf_printf(b, "{\"key\":\"gen_ai.response.finish_reason\",\"value\":{\"stringValue\":\"%s\"}}", rf_finish_name(r->finish));
+    buf_printf(b, "{\"key\":\"gen_ai.response.finish_reason\",\"value\":{\"stringValue\":\"%s\"}}",
+               rf_finish_name(r->finish));
     put_int(b, "gen_ai.usage.input_tokens", r->usage.prompt_tokens);
     put_int(b, "gen_ai.usage.output_tokens", r->usage.completion_tokens);
     put_int(b, "cached_tokens", r->usage.cached_tokens);
@@ -46,8 +48,9 @@ void native_traces(call *c) {
         return call_fail(c, &p);
     }
     buf b = {0};
-    buf_append_str(&b, "{\"resourceSpans\":[{\"resource\":{\"attributes\":[{\"key\":\"service.name\",\"value\":{\"stringValue\":"
-                       "\"rocmforge\"}}]},\"scopeSpans\":[{\"scope\":{\"name\":\"rocmforge\"},\"spans\":[");
+    buf_append_str(
+        &b, "{\"resourceSpans\":[{\"resource\":{\"attributes\":[{\"key\":\"service.name\",\"value\":{\"stringValue\":"
+            "\"rocmforge\"}}]},\"scopeSpans\":[{\"scope\":{\"name\":\"rocmforge\"},\"spans\":[");
     for (const record *r = records_newest(c->s->records); r && n < limit; r = r->older) {
         if (!r->ended_ms || !r->traced || r->owner != c->owner) continue;
         if (n++) buf_append_char(&b, ',');
