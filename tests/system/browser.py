@@ -57,7 +57,12 @@ class Browser:
         return self.command("/element", {"using": "css selector", "value": selector})[ELEMENT]
 
     def click(self, selector):
-        self.command(f"/element/{self.find(selector)}/click", {})
+        try:
+            self.command(f"/element/{self.find(selector)}/click", {})
+        except AssertionError as e:  # the page has just drawn it anew
+            if "stale element" not in str(e):
+                raise
+            self.command(f"/element/{self.find(selector)}/click", {})
 
     def type(self, selector, text):
         self.command(f"/element/{self.find(selector)}/value", {"text": text})
@@ -69,7 +74,7 @@ class Browser:
         actions += [{"type": "keyUp", "value": key} for key in reversed(keys)]
         self.command("/actions", {"actions": [{"type": "key", "id": "keyboard", "actions": actions}]})
 
-    def wait(self, script, *arguments, seconds=60):
+    def wait(self, script, *arguments, seconds=30):
         """Until the expression is true; returns its value."""
         end = time.monotonic() + seconds
         while not (value := self.js(script, *arguments)):
