@@ -9,7 +9,6 @@
 #include <openssl/err.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -47,15 +46,7 @@ static void enter(connection *c, phase phase) {
     check((ms ? evtimer_add(c->timer, &t) : evtimer_del(c->timer)) == 0);
 }
 
-// Reading stops only when a reply is pending and enough has been read ahead; then the socket's end is watched for.
-static void pause_or_read(connection *c) {
-    bool pause = (c->phase == HANDLING || c->phase == FLUSHING) && evbuffer_get_length(input(c)) >= READ_AHEAD_BYTES;
-    if (pause == c->paused || c->client_done) return;
-    c->paused = pause;
-    struct epoll_event watch = {.events = EPOLLRDHUP, .data.ptr = c};
-    check(epoll_ctl(c->h->hangup_fd, pause ? EPOLL_CTL_ADD : EPOLL_CTL_DEL, bufferevent_getfd(c->bev), &watch) == 0);
-    check((pause ? bufferevent_disable(c->bev, EV_READ) : bufferevent_enable(c->bev, EV_READ)) == 0);
-}
+static void drop_input(connection *c) { evbuffer_drain(input(c), evbuffer_get_length(input(c))); }
 
 // Our side is closed, the client's may take its time: to close with its bytes unread would reset the connection, and
 // take the reply from under its eyes.
@@ -65,8 +56,7 @@ static void linger(connection *c) {
     ERR_clear_error();
     shutdown(bufferevent_getfd(c->bev), SHUT_WR);
     enter(c, LINGERING);
-    evbuffer_drain(input(c), evbuffer_get_length(input(c)));
-    pause_or_read(c);
+    drop_input(c);
 }
 
 void connection_close_idle(connection *c) {
@@ -119,7 +109,6 @@ static void read_request(connection *c) {
         c->parser.expects_100 = false;
         check(bufferevent_write(c->bev, "HTTP/1.1 100 Continue\r\n\r\n", 25) == 0);
     }
-    pause_or_read(c);
 }
 
 void connection_end_exchange(connection *c) {
@@ -132,6 +121,8 @@ void connection_end_exchange(connection *c) {
 static void next_request(connection *c) {
     http_parser_reset(&c->parser);
     count_body(c);
+    if (c->paused) check(bufferevent_enable(c->bev, EV_READ) == 0);
+    c->paused = false;
     if (c->closing || c->client_done || c->h->draining) return linger(c);
     enter(c, IDLE);
     read_request(c);
@@ -139,13 +130,19 @@ static void next_request(connection *c) {
 
 // ---- callbacks -----------------------------------------------------------------------------------------------------
 
+// While a handler is at work reading never stops: a client's end can only be seen by reading up to it. (EPOLLRDHUP and
+// libevent's EV_CLOSED do not see it behind a full receive window.) Who sends too much meanwhile is not read any more
+// after this reply, and that is forgotten at once.
 static void on_read(struct bufferevent *bev, void *arg) {
     connection *c = arg;
-    (void)bev;
-    if (c->phase == LINGERING)
-        evbuffer_drain(input(c), evbuffer_get_length(input(c)));
-    else
-        read_request(c);
+    bool too_much = evbuffer_get_length(input(c)) > READ_AHEAD_BYTES;
+    if (c->phase < HANDLING) return read_request(c);
+    if (c->phase == HANDLING && too_much) c->closing = true;
+    if (c->closing || c->phase == LINGERING) return drop_input(c);
+    if (c->phase == FLUSHING && too_much) {
+        check(bufferevent_disable(bev, EV_READ) == 0);
+        c->paused = true;
+    }
 }
 
 static void on_drained(struct bufferevent *bev, void *arg) {
@@ -187,13 +184,6 @@ static void on_deadline(evutil_socket_t fd, short what, void *arg) {
         connection_free(c);
 }
 
-void connection_on_hangup(evutil_socket_t fd, short what, void *arg) {
-    struct epoll_event event;
-    (void)what;
-    (void)arg;
-    while (epoll_wait(fd, &event, 1, 0) == 1) connection_free(event.data.ptr); // one by one: each leaves the set
-}
-
 // ---- life ----------------------------------------------------------------------------------------------------------
 
 static struct bufferevent *open_bufferevent(http *h, int fd, SSL **tls) {
@@ -201,9 +191,7 @@ static struct bufferevent *open_bufferevent(http *h, int fd, SSL **tls) {
     *tls = NULL;
     if (!h->tls) return bufferevent_socket_new(h->base, fd, options);
     check((*tls = SSL_new(h->tls)) != NULL);
-    struct bufferevent *bev = bufferevent_openssl_socket_new(h->base, fd, *tls, BUFFEREVENT_SSL_ACCEPTING, options);
-    if (bev) bufferevent_openssl_set_allow_dirty_shutdown(bev, 1);
-    return bev;
+    return bufferevent_openssl_socket_new(h->base, fd, *tls, BUFFEREVENT_SSL_ACCEPTING, options);
 }
 
 void connection_open(http *h, int fd, const char *peer) {
@@ -234,7 +222,6 @@ void connection_open(http *h, int fd, const char *peer) {
 void connection_free(connection *c) {
     http *h = c->h;
     if (c->x) exchange_lose(c->x);
-    if (c->paused) epoll_ctl(h->hangup_fd, EPOLL_CTL_DEL, bufferevent_getfd(c->bev), NULL);
     *(c->prev ? &c->prev->next : &h->connections) = c->next;
     if (c->next) c->next->prev = c->prev;
     h->n_connections--;

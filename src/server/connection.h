@@ -11,8 +11,8 @@
 //   HANDSHAKE -> IDLE -> HEAD -> BODY -> HANDLING -> FLUSHING -> IDLE ...
 //                                                         `--> LINGERING, then it is freed
 //
-// The next request is not looked at before the last reply has left (FLUSHING), so replies come in order and a flood
-// of pipelined requests costs READ_AHEAD_BYTES and no more.
+// The next request is not looked at before the last reply has left (FLUSHING), so replies come in order, and a flood
+// of pipelined requests costs READ_AHEAD_BYTES (and one read) and no more.
 #pragma once
 
 #include "base/buf.h"
@@ -43,11 +43,6 @@ struct http {
     uint64_t n_bodies_bytes; // inequality: at most max_bodies_bytes + one read
     bool draining;
     struct event *drained;
-
-    // Sockets that are not read for now, and whose end must be noticed nevertheless: an epoll of its own, because
-    // libevent's EV_CLOSED does not fire on a reset (epoll.c makes EPOLLERR into EV_READ | EV_WRITE), and spins on it.
-    int hangup_fd;
-    struct event *hangup;
 };
 
 typedef enum phase { HANDSHAKE, IDLE, HEAD, BODY, HANDLING, FLUSHING, LINGERING } phase;
@@ -64,7 +59,7 @@ struct connection {
     size_t counted_bytes; // of the body, in h->n_bodies_bytes
     bool closing;         // after the reply
     bool client_done;     // its end of file has been read
-    bool paused;          // not read, but watched by h->hangup_fd
+    bool paused;          // not read while FLUSHING: enough has been read ahead
     bool over_limit;      // one connection too many
     char peer[64];
 };
@@ -89,7 +84,6 @@ void connection_open(http *h, int fd, const char *peer); // takes fd
 void connection_free(connection *c);                     // at once; the exchange's client is gone
 void connection_close_idle(connection *c);               // lets it end, if no request has begun
 void connection_end_exchange(connection *c);             // the reply is written: flush, then go on or close
-void connection_on_hangup(evutil_socket_t fd, short what, void *h);
 
 // ---- exchange.c ----------------------------------------------------------------------------------------------------
 

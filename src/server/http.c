@@ -4,8 +4,6 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
-#include <unistd.h>
 
 static uint32_t or_default(uint32_t value, uint32_t otherwise) { return value ? value : otherwise; }
 
@@ -43,10 +41,7 @@ http *http_open(struct event_base *base, const http_options *o, err *e) {
     http *h = xcalloc(1, sizeof *h);
     h->base = base;
     copy_options(h, o);
-    h->hangup_fd = epoll_create1(EPOLL_CLOEXEC);
-    h->hangup = event_new(base, h->hangup_fd, EV_READ | EV_PERSIST, connection_on_hangup, NULL);
-    h->drained = evtimer_new(base, on_drained, h);
-    check(h->hangup_fd >= 0 && h->hangup && h->drained && event_add(h->hangup, NULL) == 0);
+    check((h->drained = evtimer_new(base, on_drained, h)) != NULL);
     bool ok = !h->cert || (h->tls = tls_open(h->cert, h->key, e));
     for (size_t i = 0; ok && i < o->n_listen; i++) ok = listener_open(h, o->listen[i], e);
     if (ok) return h;
@@ -59,8 +54,6 @@ void http_close(http *h) {
     listener_close_all(h);
     while (h->connections) connection_free(h->connections);
     event_free(h->drained);
-    event_free(h->hangup);
-    close(h->hangup_fd);
     SSL_CTX_free(h->tls);
     free(h->cert);
     free(h->key);

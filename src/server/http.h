@@ -2,10 +2,11 @@
 //
 // Owns listeners, sockets, TLS, buffers and deadlines; one thread, the event loop's, runs everything here and all
 // callbacks. A connection reads ahead (pipelining), but one exchange at a time is with the handler. Reading never stops
-// while a reply is pending, so that a client that leaves is noticed at once: `gone` is then called, exactly once, and
-// the exchange is no more. What a client does not read is bounded: `exchange_writable` turns false, and after the write
-// timeout the client is gone. Knows nothing of JSON, engines or paths.
-// No callback runs inside a call of this header (but `done`, and `gone` in http_close): all come from the loop.
+// while it is, so that a client that leaves is noticed at once: `gone` is then called, exactly once, and the exchange
+// is no more. A client that sends more than 64 KiB meanwhile gets its reply, and then a closed connection. What a
+// client does not read is bounded: `exchange_writable` turns false, and after the write timeout the client is gone.
+// Knows nothing of JSON, engines or paths. No callback runs inside a call of this header (but `done`, and `gone` in
+// http_close): all come from the loop.
 #pragma once
 
 #include "base/err.h"
@@ -47,7 +48,8 @@ typedef struct http_options {  // zero means the default
 // SIGPIPE is ignored in the whole process from here on: to write to a client that left is an error, not a death.
 http *http_open(struct event_base *base, const http_options *o, err *e);
 // Every connection ends at once; `gone` is called for each exchange. Not from inside a callback, but `drained`.
-// Sockets are closed when the loop next runs, or by event_base_free: libevent finishes what it frees there.
+// libevent closes the sockets and frees the last of it when the loop next runs: run it once more (EVLOOP_NONBLOCK)
+// before event_base_free.
 void http_close(http *h);
 void http_stop_accepting(http *h);     // listeners and idle connections close; the others do after their current reply
 bool http_reload_tls(http *h, err *e); // certificate and key are read again, for new connections; false: the old stay

@@ -26,7 +26,9 @@ SSL_CTX *tls_open(const char *cert, const char *key, err *e) {
     SSL_CTX *tls = SSL_CTX_new(TLS_server_method());
     check(tls != NULL);
     check(SSL_CTX_set_min_proto_version(tls, TLS1_2_VERSION) == 1);
-    SSL_CTX_set_options(tls, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_CIPHER_SERVER_PREFERENCE);
+    // an end without close_notify is an end: HTTP's messages tell their length themselves
+    SSL_CTX_set_options(tls, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_CIPHER_SERVER_PREFERENCE |
+                                 SSL_OP_IGNORE_UNEXPECTED_EOF);
     SSL_CTX_set_mode(tls, SSL_MODE_RELEASE_BUFFERS); // 34 KiB of each idle connection
     SSL_CTX_set_default_passwd_cb(tls, no_passphrase);
     if (SSL_CTX_use_certificate_chain_file(tls, cert) != 1) return refuse(tls, "the certificate", cert, e);

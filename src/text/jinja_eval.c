@@ -178,7 +178,7 @@ static bool bind_rest(run *r, const node *m, uint32_t n_params, const args *a, b
     bool extra = a->n > n_params;
     if (extra && !(m->op & USES_VARARGS))
         return run_fail(r, ERR_FORMAT, "a macro takes %u arguments at most", n_params);
-    if (!value_list(r, V_TUPLE, a->v + (extra ? n_params : 0), extra ? a->n - n_params : 0, &varargs) ||
+    if (!value_list(r, V_TUPLE, extra ? a->v + n_params : NULL, extra ? a->n - n_params : 0, &varargs) ||
         !dict_new(r, V_DICT, &kwargs))
         return false;
     for (size_t i = 0; i < a->n_named; i++) {

@@ -6,10 +6,12 @@
 
 // ---- making ------------------------------------------------------------------------------------------------------
 
+static const value NOTHING; // where there are no items, so that a pointer to them is one
+
 bool value_list(run *r, value_kind kind, const value *items, size_t n, value *out) {
     list *l = run_take(r, 1, sizeof *l);
     if (!l) return false;
-    *l = (list){items, n};
+    *l = (list){items ? items : &NOTHING, n};
     *out = (value){.kind = kind, .l = l};
     return true;
 }
@@ -379,7 +381,7 @@ bool value_collect(run *r, const value *v, const value **all, size_t *n) {
         if (ended) break;
         if (!items_add(r, &list, item)) return false;
     }
-    *all = list.v, *n = list.n;
+    *all = list.v ? list.v : &NOTHING, *n = list.n;
     return true;
 }
 

@@ -225,6 +225,7 @@ int main(int argc, char **argv) {
         say("port %u", http_port(s.http));
         event_base_dispatch(s.base);
         http_close(s.http);
+        event_base_loop(s.base, EVLOOP_NONBLOCK);
         for (int i = 0; i < N_SIGNALS; i++) event_free(on[i]);
     } else {
         fprintf(stderr, "%s\n", e.text);

@@ -3,7 +3,7 @@
 The server is the one beside ROCMFORGE_BIN, so that a sanitized build can be tested the same way.
 """
 
-import fcntl
+import contextlib
 import os
 import random
 import re
@@ -15,7 +15,6 @@ import ssl
 import stat
 import struct
 import subprocess
-import termios
 import threading
 import time
 from pathlib import Path
@@ -23,7 +22,7 @@ from pathlib import Path
 import pytest
 
 ECHO = Path(os.environ["ROCMFORGE_BIN"]).parent / "echo_server"
-SANITIZED = "asan" in str(ECHO)
+SANITIZED = 300000 * ("asan" in str(ECHO))  # kB that a sanitizer keeps back from what is freed
 TICK_S = 0.05  # within which a client that left must have been noticed
 
 
@@ -37,7 +36,8 @@ class Server:
             self.args, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=limit
         )
         self.lines, self.times, self.news = [], [], threading.Condition()
-        threading.Thread(target=self.listen, daemon=True).start()
+        self.listener = threading.Thread(target=self.listen, daemon=True)
+        self.listener.start()
         self.port = int(self.wait("port ").split()[1])
 
     def listen(self):
@@ -79,13 +79,15 @@ class Server:
         fields = Path(f"/proc/{self.child.pid}/stat").read_text().rsplit(")", 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
-    def stop(self):
+    def stop(self, code=0):
+        if self.child.stderr.closed:
+            return
         if self.child.poll() is None:
             self.child.send_signal(signal.SIGTERM)
-        code = self.child.wait(10)
-        errors = self.child.stderr.read()
-        self.child.stderr.close()
-        assert code == 0 and errors == "", (code, errors)
+        got = self.child.wait(10)
+        self.listener.join()
+        with self.child.stderr as errors:
+            assert (got, errors.read()) == (code, "")
 
 
 @pytest.fixture
@@ -192,14 +194,6 @@ def ask(s, *args, head=False, **options):
     return Reader(s).reply(head)
 
 
-def leave(s):
-    """Closes; but if bytes wait in our kernel that the server does not read, its end would wait behind them: reset."""
-    if fcntl.ioctl(s, termios.TIOCOUTQ, b"\0" * 4) == b"\0" * 4:
-        s.close()
-    else:
-        reset(s)
-
-
 def reset(s):
     s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     s.close()
@@ -246,19 +240,27 @@ def test_pipelining(plain):
         assert [b.split(b"\n")[1] for b in bodies[1:6:2]] == [b"query 1", b"query 2", b"query 3"]
 
 
-def test_many_pipelined(plain):
-    """More than is read ahead, half of it waiting behind a reply: all answered, in order."""
-    n = 4000
+@pytest.mark.parametrize("first, n", [("/echo", 6000), ("/later?50", 1500)])
+def test_many_pipelined(plain, first, n):
+    """Far more than is read ahead behind replies that are sent at once; within what is, behind one that is not."""
     with plain.connect() as s:
-        sender = threading.Thread(
-            target=s.sendall, args=(request("/later?50") + b"".join(request(f"/echo?{i}") for i in range(n)),)
-        )
+        data = request(first) + b"".join(request(f"/echo?{i}") for i in range(n))
+        sender = threading.Thread(target=s.sendall, args=(data,))
         sender.start()
         reader = Reader(s)
-        assert reader.reply()[2] == b"later"
+        reader.reply()
         for i in range(n):
             assert b"\nquery %d\n" % i in reader.reply()[2]
         sender.join()
+
+
+def test_too_many_pipelined(plain):
+    """More than is read ahead while a handler is at work: the reply comes, and nothing after it."""
+    with plain.connect() as s:
+        s.sendall(request("/later?200") + request() * 5000)
+        reader = Reader(s)
+        status, headers, body = reader.reply()
+        assert (status, headers["connection"], body) == (200, "close", b"later") and reader.is_over()
 
 
 def test_chunked_request(plain):
@@ -433,16 +435,18 @@ def test_a_handler_may_take_its_time(serve):
         assert ask(s, "/stream?2,1,250")[2] == b"xx"
 
 
-def test_a_client_that_never_reads(serve):
-    server = serve(write_timeout_ms=500, max_pending_bytes=65536)
-    before_kb = server.status("VmRSS")
-    with server.connect() as s:
+@pytest.mark.parametrize("secure", [False, True])
+def test_a_client_that_never_reads(serve, certificate, secure):
+    options = {"tls_cert": certificate / "one.pem", "tls_key": certificate / "one.key"} if secure else {}
+    server = serve(write_timeout_ms=500, max_pending_bytes=65536, **options)
+    with wrap_tls(server.connect(), certificate) if secure else server.connect() as s:
+        before_kb = server.status("VmRSS")
         s.sendall(request("/flood?400000000"))
         began = time.monotonic()
         server.wait("paused")
         server.wait("gone /flood", timeout=3)
         assert time.monotonic() - began > 0.45
-        assert server.status("VmHWM") - before_kb < (20000 if SANITIZED else 3000)
+        assert server.status("VmHWM") - before_kb < (SANITIZED or 3000)
         sent = int(server.wait("done GET /flood 499").split()[-1])
         assert sent < 12 << 20  # the kernel's buffers at both ends
     assert server.n_connections() == 0
@@ -507,22 +511,20 @@ def any_server(request, certificate, tmp_path_factory):
 @pytest.mark.parametrize("way", LEAVE)
 def test_a_client_that_leaves_is_noticed(any_server, state, way):
     path, more = STATES[state]
-    took = []
-    for _ in range(3):  # a busy machine may delay one; a server that does not notice, or polls, delays all
+    for attempt in range(3):  # a busy machine may delay one; a server that does not notice, or polls, delays all
         n = len(any_server.all("gone")) + 1
         s = any_server.open()
         s.sendall(request(path) + more)
-        if path == "/hang":
-            any_server.wait("hanging", len(any_server.all("hanging")) or 1)
         time.sleep(0.05)
         assert len(any_server.all("gone")) == n - 1
         left = time.monotonic()
         LEAVE[way](s)
-        took.append(any_server.time_of("gone", n) - left)
+        took = any_server.time_of("gone", n) - left
         s.close()
-    assert min(took) < TICK_S, took
-    assert len(any_server.all("gone")) == n
-    assert any_server.n_connections() == 0
+        if took < TICK_S:
+            break
+    assert took < TICK_S
+    assert any_server.n_connections() == 0 and len(any_server.all("gone")) == n
 
 
 def test_a_reply_on_its_way_reaches_who_half_closed(any_server):
@@ -535,6 +537,21 @@ def test_a_reply_on_its_way_reaches_who_half_closed(any_server):
     s.close()
 
 
+def test_a_client_that_half_closes_and_leaves_before_it_has_the_reply(any_server):
+    s = any_server.open()
+    s.sendall(request("/stream?1,20000000,1"))  # more than kernels hold
+    any_server.wait("done GET /stream 200 20000000", len(any_server.all("done GET /stream 200 20000000")) + 1)
+    s.shutdown(socket.SHUT_WR)
+    time.sleep(0.05)
+    assert any_server.n_connections() == 1
+    s.close()
+    time.sleep(0.05)
+    before = any_server.cpu_s()
+    assert any_server.n_connections() == 0
+    time.sleep(0.1)
+    assert any_server.cpu_s() - before < 0.05
+
+
 def test_a_flood_costs_no_memory(serve):
     server = serve()
     with server.connect() as s:
@@ -545,16 +562,10 @@ def test_a_flood_costs_no_memory(serve):
         sent = 0
         until = time.monotonic() + 0.5
         while time.monotonic() < until:
-            try:
+            with contextlib.suppress(BlockingIOError):
                 sent += s.send(request() * 1000)
-            except BlockingIOError:
-                time.sleep(0.01)
-        assert sent > 100000 and server.status("VmRSS") - before_kb < (5000 if SANITIZED else 600)
-        cpu = server.cpu_s()
-        time.sleep(0.3)
-        assert server.cpu_s() - cpu < 0.05
-        reset(s)
-        server.wait("gone /hang", timeout=1)
+        assert sent > 10 << 20 and server.status("VmHWM") - before_kb < (SANITIZED or 600)
+    server.wait("gone /hang")
 
 
 # ---- many clients --------------------------------------------------------------------------------------------------
@@ -655,11 +666,11 @@ def test_chaos(serve, certificate):
                     s.shutdown(socket.SHUT_WR)
                 case 7:
                     clients.remove(s)
-                    rng.choice([leave, reset])(s)
+                    reset(s) if rng.random() < 0.5 else s.close()
         except OSError:
             pass
     for s in clients:
-        leave(s)
+        s.close()
     for server in servers:
         until = time.monotonic() + 7  # lingering ends after 5 s, if a client is slow to close
         while server.n_connections() > 0:
@@ -684,9 +695,8 @@ def test_unix_socket(serve, tmp_path):
     second = subprocess.run([ECHO, f"unix:{path}"], capture_output=True, text=True)
     assert second.returncode == 1 and "another process listens" in second.stderr
     server.child.kill()
-    server.child.wait()
+    server.stop(-signal.SIGKILL)
     assert path.exists()
-    server.stop = lambda: None
     third = serve(f"unix:{path}")  # nobody listens on it any more
     with third.connect(socket.AF_UNIX, str(path)) as s:
         assert ask(s)[0] == 200
@@ -738,7 +748,7 @@ def test_a_name(serve):
         ("unix:/" + "x" * 107, "1 to 107"),
         ("unix:/no/such/folder/s", "No such file"),
         ("203.0.113.7:0", "annot assign"),
-        ("no.such.host.invalid:80", "not known"),
+        ("no..name:80", "not known"),
     ],
 )
 def test_bad_addresses(address, words):
@@ -765,15 +775,42 @@ def test_tls(tls, certificate):
         assert s.version() == "TLSv1.3"
         for body in (b"hello", data, b""):
             assert ask(s, "/echo", "POST", body=body)[2].endswith(b"body %d\n" % len(body) + body)
-        s.sendall(request("/later?50") + request("/echo", "POST", body=data[:500000]) * 3 + request("/flood?3000000"))
+        s.sendall(request("/echo", "POST", body=data[:500000]) * 3 + request("/later?50") + request("/flood?3000000"))
         reader = Reader(s)
-        assert reader.reply()[2] == b"later"
         for _ in range(3):
             assert reader.reply()[2].endswith(data[:500000])
+        assert reader.reply()[2] == b"later"
         assert reader.reply()[2] == b"x" * 3000000
         s.sendall(b"nonsense\r\n\r\n")
         assert reader.reply()[0] == 400
         assert reader.is_over()  # with a close_notify, or Python's ssl complains
+
+
+def test_tls_half_a_record(tls, certificate):
+    """What is not a whole record is not yet a byte of a request, and must not be taken for one."""
+    context, incoming, outgoing = ssl.create_default_context(cafile=certificate / "one.pem"), ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = context.wrap_bio(incoming, outgoing, server_hostname="localhost")
+    with tls.connect() as s:
+
+        def until_done(what, *args):
+            while True:
+                try:
+                    return what(*args)
+                except ssl.SSLWantReadError:
+                    s.sendall(outgoing.read())
+                    incoming.write(s.recv(65536))
+
+        until_done(client.do_handshake)
+        client.write(request("/later?100"))
+        s.sendall(outgoing.read())
+        client.write(request("/echo"))
+        record = outgoing.read()
+        s.sendall(record[:10])
+        assert until_done(client.read, 65536).endswith(b"later")
+        time.sleep(0.05)
+        assert tls.n_connections() == 1
+        s.sendall(record[10:])
+        assert b"GET /echo" in until_done(client.read, 65536)
 
 
 def test_tls_versions(tls, certificate):
@@ -791,7 +828,8 @@ def test_tls_versions(tls, certificate):
 def test_tls_strangers(tls):
     with tls.connect() as s:  # plain HTTP
         s.sendall(request())
-        assert not Reader(s).rest().startswith(b"HTTP")
+        with contextlib.suppress(ConnectionResetError):
+            assert not Reader(s).rest().startswith(b"HTTP")
     with tls.connect() as s:  # silence
         began = time.monotonic()
         assert Reader(s).is_over() and 0.3 < time.monotonic() - began < 1.5
