@@ -69,6 +69,7 @@ typedef struct rf_engine_options { // zero (or NULL for the whole struct) means 
     uint32_t step_tokens;          // tokens per step; default 512
     uint32_t speculate;            // most tokens guessed ahead per sequence and step, 0 (off) to 32; see below
     const char *kv_type;           // NULL: "f16"; "q8_0" is half the size and a little less exact
+    const char *chat_template;     // NULL: the model file's own. Copied
     // Weights, KV pool and working memory together; 0: what the control group allows, or the machine has. A model whose
     // weights do not fit is refused.
     uint64_t memory_bytes;
@@ -94,7 +95,7 @@ typedef struct rf_model_info {
     uint64_t memory_bytes, weight_bytes, kv_bytes, work_bytes; // the first is not less than the sum of the others
     const char *isa;
     int n_threads;
-    const char *chat_template; // NULL if the file has none
+    const char *chat_template; // NULL if there is none
 } rf_model_info;
 void rf_model_get_info(const rf_engine *engine, rf_model_info *info);
 
@@ -103,6 +104,27 @@ int64_t rf_tokenize(const rf_engine *engine, const char *text, size_t n_bytes, b
                     size_t capacity, rf_error *error);
 // Bytes of one token (borrowed from the engine); NULL if the id is out of range.
 const char *rf_token_bytes(const rf_engine *engine, int32_t token, size_t *n_bytes);
+
+// ---- conversations -----------------------------------------------------------------------------------------------
+
+typedef struct rf_prompt { // free it with rf_prompt_free
+    char *text;            // what the template wrote, for people to read; NUL-terminated
+    size_t n_bytes;
+    int32_t *tokens; // what to submit. Not rf_tokenize of the text: what users wrote never becomes a control token
+    size_t n_tokens;
+} rf_prompt;
+
+// Writes a conversation as the model's chat template wants it. The request is a JSON object, with members
+//     messages                of objects, most with a "role" and a "content"; the only one that must be there
+//     tools, documents        arrays as the template wants them, or null
+//     add_generation_prompt   whether the prompt ends where an answer begins; true if missing
+//     chat_template_kwargs    an object: further variables for the template, such as enable_thinking
+//     date                    "2026-11-25" or "2026-11-25T13:45:00": what a template that asks for the time is told.
+//                             Without it there is no time, and most such templates then tell the model a fixed one
+// All that the prompt holds is in it: no BOS token is added to what the template wrote. False and *error when the
+// request is not like that, there is no template, or it refuses the conversation (in its own words).
+bool rf_chat_render(const rf_engine *engine, const char *request, size_t n_bytes, rf_prompt *prompt, rf_error *error);
+void rf_prompt_free(rf_prompt *prompt);
 
 // ---- requests ----------------------------------------------------------------------------------------------------
 

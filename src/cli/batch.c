@@ -133,6 +133,22 @@ static void end_record(batch *b, slot *s, uint64_t index, const rf_event *end) {
     b->queue_full = false;
 }
 
+// The request of a record, whose conversation is written as a prompt first.
+static rf_request *submit(rf_engine *engine, const batch_record *record, rf_params *params, rf_error *error) {
+    if (params->prompt) return rf_submit(engine, params, error);
+    char *json = json_dumps(record->chat, JSON_COMPACT);
+    check(json);
+    rf_prompt prompt;
+    rf_request *request = NULL;
+    if (rf_chat_render(engine, json, strlen(json), &prompt, error)) {
+        params->prompt_tokens = prompt.tokens, params->n_prompt_tokens = prompt.n_tokens;
+        request = rf_submit(engine, params, error);
+    }
+    rf_prompt_free(&prompt);
+    free(json);
+    return request;
+}
+
 static void ring(void *bell) { eventfd_write(*(int *)bell, 1); }
 
 // Takes b->line as the next record, or leaves it there and sets queue_full.
@@ -144,7 +160,7 @@ static void start_record(batch *b) {
     rf_event end = {.finish = RF_FINISH_ERROR};
     err e = {0};
     if (batch_record_read(&record, b->line, b->n_line, &params, &e))
-        s->request = rf_submit(b->engine, &params, &end.error);
+        s->request = submit(b->engine, &record, &params, &end.error);
     else
         memcpy(end.error.message, e.text, sizeof end.error.message);
     b->queue_full = end.error.code == RF_ERR_BUSY && b->n_written < b->n_read;
@@ -195,7 +211,7 @@ static bool resume(batch *b, err *e) {
     bool ok = true;
     for (ssize_t n; ok && (n = getline(&kept, &capacity, b->out)) > 0 && kept[n - 1] == '\n'; n_bytes += n) {
         batch_record record = {0};
-        rf_params ignored;
+        rf_params ignored = {0};
         bool failed = false, there = next_line(b, e);
         if (there) batch_record_read(&record, b->line, b->n_line, &ignored, NULL);
         ok = there && batch_record_matches(kept, (size_t)n, record.id, b->n_read, &failed);
@@ -269,7 +285,9 @@ int cmd_batch(int argc, char **argv) {
                         "FILE",
                         "Answer many prompts: FILE has one JSON object per line, {\"id\", \"prompt\", and any of "
                         "max_tokens, temperature, top_k, top_p, min_p, repeat_penalty, presence_penalty, "
-                        "frequency_penalty, seed, stop}; all but the prompt may be missing.\v"
+                        "frequency_penalty, seed, stop}; all but the prompt may be missing. Instead of a prompt there "
+                        "may be a conversation: \"messages\", and any of tools, documents, add_generation_prompt, "
+                        "chat_template_kwargs, date; the model's chat template makes a prompt of it.\v"
                         "The answers come in the order of FILE. Exit status: 0 done, 1 failure or a record without "
                         "a whole answer, 2 usage, 130 Ctrl+C.",
                         CHILDREN,

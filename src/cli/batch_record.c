@@ -57,6 +57,14 @@ static bool read_stop(batch_record *r, json_t *value, rf_params *params, err *e)
     return true;
 }
 
+static bool is_of_chat(const char *name) {
+    static const char *const names[] = {
+        "messages", "tools", "documents", "add_generation_prompt", "chat_template_kwargs", "date"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(name, names[i]) == 0) return true;
+    return false;
+}
+
 static bool read_field(batch_record *r, const char *name, json_t *value, rf_params *params, err *e) {
     if (strcmp(name, "id") == 0) // batch_record_read has it already
         return json_is_string(value) || json_is_integer(value) ||
@@ -65,6 +73,7 @@ static bool read_field(batch_record *r, const char *name, json_t *value, rf_para
         params->prompt = json_string_value(value), params->n_prompt_bytes = json_string_length(value);
         return params->prompt || fail(e, ERR_USAGE, "'prompt' is not a string");
     }
+    if (is_of_chat(name)) return json_object_set(r->chat, name, value) == 0; // the chat template checks them
     if (strcmp(name, "stop") == 0) return read_stop(r, value, params, e);
     for (size_t i = 0; i < N_FIELDS; i++)
         if (strcmp(name, FIELDS[i].name) == 0) return read_number(&FIELDS[i], value, params, e);
@@ -78,17 +87,21 @@ bool batch_record_read(batch_record *r, const char *line, size_t n_bytes, rf_par
     if (!json_is_object(r->root)) return fail(e, ERR_FORMAT, "the line is not a JSON object");
     json_t *id = json_object_get(r->root, "id");
     if (json_is_string(id) || json_is_integer(id)) r->id = id;
-    if (!json_object_get(r->root, "prompt")) return fail(e, ERR_USAGE, "the field 'prompt' is missing");
+    r->chat = json_object();
     const char *name;
     json_t *value;
     json_object_foreach(r->root, name, value) {
         if (!read_field(r, name, value, params, e)) return false;
     }
+    bool has_prompt = params->prompt != NULL, has_chat = json_object_size(r->chat) > 0;
+    if (has_prompt && has_chat) return fail(e, ERR_USAGE, "there is a 'prompt', and parts of a conversation");
+    if (!has_prompt && !has_chat) return fail(e, ERR_USAGE, "the field 'prompt' is missing, and so is 'messages'");
     return true;
 }
 
 void batch_record_free(batch_record *r) {
     json_decref(r->root);
+    json_decref(r->chat);
     free(r->stops);
     *r = (batch_record){0};
 }

@@ -6,7 +6,6 @@
 // trace. It is never shortened behind the user's back: when it no longer fits, the turn is refused.
 // Results go to stdout (answers, what a /command shows), notes and failures to stderr.
 #include "base/buf.h"
-#include "cli/chatml.h"
 #include "cli/cli.h"
 #include "cli/engine_options.h"
 #include "cli/interrupt.h"
@@ -18,9 +17,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <time.h>
 
 typedef struct args {
     const char *system; // NULL: the template's own
+    const char *date;   // NULL: today
     sampling_options sampling;
     engine_options engine;
 } args;
@@ -30,7 +31,8 @@ typedef struct chat {
     rf_engine *engine;
     interrupt *ctrl_c;
     line_input *input;
-    chatml template;
+    const char *date; // of the chat's beginning
+    char today[16];
     json_t *messages;
     rf_usage last;                         // of the latest answer
     uint64_t n_prompt, n_cached, n_answer; // tokens, of all answers
@@ -38,7 +40,10 @@ typedef struct chat {
     int status; // once quit
 } chat;
 
+enum { OPT_DATE = 256 };
+
 static const struct argp_option OPTIONS[] = {
+    {"date", OPT_DATE, "YYYY-MM-DD", 0, "the date, for templates that tell it (default: today's)", 0},
     {"system", 's', "TEXT", 0, "the system message (default: the model's own)", 0},
     {0},
 };
@@ -53,6 +58,8 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
         return 0;
     case 's':
         return a->system = arg, 0;
+    case OPT_DATE:
+        return a->date = arg, 0;
     case ARGP_KEY_ARG:
         argp_error(state, "unexpected argument '%s'", arg);
         return EINVAL;
@@ -83,46 +90,32 @@ static void start_conversation(chat *c) {
 
 // ---- a turn ------------------------------------------------------------------------------------------------------
 
-typedef struct prompt { // the conversation as tokens
-    const rf_engine *engine;
-    int32_t *ids;
-    size_t n, capacity;
-    rf_error error;
-} prompt;
-
-static void add_tokens(void *prompt_, const char *text, size_t n_bytes, bool control) {
-    prompt *p = prompt_;
-    if (p->error.code) return;
-    for (size_t need = n_bytes;;) { // a first guess: few tokens have less than a byte
-        if (p->n + need > p->capacity) p->ids = xrealloc(p->ids, (p->capacity = 2 * (p->n + need)) * sizeof *p->ids);
-        int64_t n = rf_tokenize(p->engine, text, n_bytes, control, p->ids + p->n, p->capacity - p->n, &p->error);
-        if (n < 0) return;
-        need = (size_t)n;
-        if (p->n + need > p->capacity) continue;
-        p->n += need;
-        return;
-    }
+// The messages as the model reads them, by its own template.
+static bool render(chat *c, json_t *messages, rf_prompt *prompt, rf_error *error) {
+    json_t *request = json_pack("{s:O, s:o}", "messages", messages, "date", cli_json_text(c->date, strlen(c->date)));
+    char *json = json_dumps(request, JSON_COMPACT);
+    check(json);
+    bool ok = rf_chat_render(c->engine, json, strlen(json), prompt, error);
+    free(json);
+    json_decref(request);
+    return ok;
 }
 
-static rf_request *submit(chat *c, const json_t *messages, rf_error *error) {
-    prompt p = {.engine = c->engine};
-    chatml_render(&c->template, messages, add_tokens, &p);
+static rf_request *submit(chat *c, json_t *messages, rf_error *error) {
+    rf_prompt prompt;
+    if (!render(c, messages, &prompt, error)) return NULL;
     rf_params params = c->args->sampling.params;
-    params.prompt_tokens = p.ids, params.n_prompt_tokens = p.n;
-    rf_request *request = NULL;
-    if (p.error.code)
-        *error = p.error;
-    else
-        request = rf_submit(c->engine, &params, error);
-    free(p.ids);
+    params.prompt_tokens = prompt.tokens, params.n_prompt_tokens = prompt.n_tokens;
+    rf_request *request = rf_submit(c->engine, &params, error);
     if (!request && error->code == RF_ERR_TOO_LONG) {
         rf_model_info info;
         rf_model_get_info(c->engine, &info);
         snprintf(error->message, sizeof error->message,
                  "the conversation no longer fits: %zu tokens, and the context holds %u; this turn is not part of it, "
                  "/reset starts a new one",
-                 p.n, info.n_ctx);
+                 prompt.n_tokens, info.n_ctx);
     }
+    rf_prompt_free(&prompt);
     return request;
 }
 
@@ -254,14 +247,16 @@ static void show_stats(chat *c, const char *argument) {
            (unsigned long long)c->n_cached, (unsigned long long)c->n_answer);
 }
 
-static void show_text(void *chat, const char *text, size_t n_bytes, bool control) {
-    (void)chat, (void)control;
-    cli_show_text(stdout, text, n_bytes);
-}
-
 static void show_prompt(chat *c, const char *argument) {
     (void)argument;
-    chatml_render(&c->template, c->messages, show_text, c);
+    rf_prompt prompt;
+    rf_error error = {0};
+    if (!render(c, c->messages, &prompt, &error)) {
+        refuse(c, (int)error.code, error.message);
+        return;
+    }
+    cli_show_text(stdout, prompt.text, prompt.n_bytes);
+    rf_prompt_free(&prompt);
 }
 
 static void quit(chat *c, const char *argument) {
@@ -336,21 +331,30 @@ static int converse(chat *c) {
     return c->failed && !line_input_is_interactive(c->input) ? CLI_FAILURE : CLI_OK;
 }
 
-// The model's template must be one we can write, with a vocabulary that has its control tokens.
-static bool open_template(chat *c, const rf_model_info *info, err *e) {
-    if (!chatml_init(&c->template, info->chat_template, e)) return false;
-    static const char *const CONTROL[] = {"<|im_start|>", "<|im_end|>"};
-    for (size_t i = 0; i < 2; i++)
-        if (rf_tokenize(c->engine, CONTROL[i], strlen(CONTROL[i]), true, NULL, 0, NULL) != 1)
-            return fail(e, ERR_FORMAT, "the chat template uses %s, which is no token of the vocabulary", CONTROL[i]);
-    return true;
+// A first rendering, so that what is wrong with the template is told before anything is typed.
+static bool try_template(chat *c, rf_error *error) {
+    json_t *messages = json_array();
+    rf_prompt prompt;
+    add_message(messages, "user", json_string("Hello."));
+    bool ok = render(c, messages, &prompt, error);
+    rf_prompt_free(&prompt);
+    json_decref(messages);
+    return ok;
+}
+
+static void set_date(chat *c) {
+    time_t now = time(NULL);
+    struct tm here;
+    strftime(c->today, sizeof c->today, "%Y-%m-%d", localtime_r(&now, &here));
+    c->date = c->args->date ? c->args->date : c->today;
 }
 
 static int run(chat *c, int bell) {
     rf_model_info info;
     rf_model_get_info(c->engine, &info);
-    err e = {0};
-    if (!open_template(c, &info, &e)) return cli_fail(e.code, e.text);
+    rf_error error = {0};
+    set_date(c);
+    if (!try_template(c, &error)) return cli_fail((int)error.code, error.message);
     c->input = line_input_new("> ", bell);
     if (line_input_is_interactive(c->input)) {
         interrupt_set_bell(c->ctrl_c, bell);
@@ -383,7 +387,6 @@ int cmd_chat(int argc, char **argv) {
     int bell = eventfd(0, EFD_CLOEXEC), status = CLI_FAILURE;
     check(bell >= 0);
     if ((c.engine = engine_options_open(&a.engine, &status))) status = run(&c, bell);
-    chatml_free(&c.template);
     rf_engine_close(c.engine, 0);
     return status;
 }

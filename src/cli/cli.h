@@ -25,6 +25,7 @@ int cmd_chat(int argc, char **argv);
 int cmd_generate(int argc, char **argv);
 int cmd_inspect(int argc, char **argv);
 int cmd_perplexity(int argc, char **argv);
+int cmd_serve(int argc, char **argv);
 int cmd_tokenize(int argc, char **argv);
 
 // Prints "rocmforge: sentence" to stderr and returns the exit code for it. Takes an err's or an rf_error's two fields.

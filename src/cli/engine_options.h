@@ -7,7 +7,7 @@
 #include <argp.h>
 
 typedef struct engine_options {
-    const char *model;
+    const char *model, *chat_template; // files; chat_template NULL: the model's own
     rf_engine_options options;
 } engine_options;
 

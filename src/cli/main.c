@@ -12,6 +12,7 @@ typedef struct command {
 static const command commands[] = {
     {"generate", "Continue a prompt", cmd_generate},
     {"chat", "Talk with a model", cmd_chat},
+    {"serve", "Serve a model over HTTP", cmd_serve},
     {"batch", "Answer a file of prompts, many at once", cmd_batch},
     {"inspect", "Show what a model file holds", cmd_inspect},
     {"perplexity", "Measure how well a model predicts a text", cmd_perplexity},

@@ -127,7 +127,9 @@ static bool read_text(const engine_config *c, const rf_params *p, tokens *out, e
     size_t n_bytes = p->prompt && !p->n_prompt_bytes ? strlen(p->prompt) : p->n_prompt_bytes;
     if (!p->prompt || n_bytes == 0) return fail(e, ERR_USAGE, "the prompt is empty");
     if (vocab_adds_bos(c->vocab)) tokens_append(out, vocab_bos(c->vocab));
-    return vocab_encode(c->vocab, p->prompt, n_bytes, p->parse_special, out, e) && fits(c, out->n, e);
+    if (!vocab_encode(c->vocab, p->prompt, n_bytes, p->parse_special, out, e)) return false;
+    if (!out->n) return fail(e, ERR_USAGE, "the prompt has no token: the vocabulary knows none of its bytes");
+    return fits(c, out->n, e);
 }
 
 rf_request *rf_submit(rf_engine *g, const rf_params *p, rf_error *error) {
@@ -140,6 +142,43 @@ rf_request *rf_submit(rf_engine *g, const rf_params *p, rf_error *error) {
     free(prompt.ids);
     api_export(error, &e);
     return r;
+}
+
+// ---- conversations -----------------------------------------------------------------------------------------------
+
+static bool render_chat(const engine_config *c, const char *request, size_t n_bytes, rf_prompt *prompt, err *e) {
+    json_error_t error;
+    jinja_text rendered = {0};
+    tokens all = {0};
+    if (!c->chat) return fail(e, ERR_UNSUPPORTED, "the model file has no chat template, and none was given");
+    json_t *json = json_loadb(request, n_bytes, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error);
+    if (!json) return fail(e, ERR_FORMAT, "the conversation is not JSON: %s, at byte %d", error.text, error.position);
+    bool ok = chat_template_render(c->chat, json, &rendered, e) &&
+              vocab_encode_parts(c->vocab, rendered.text.data, rendered.text.n_bytes, rendered.data, rendered.n_data,
+                                 &all, e);
+    json_decref(json);
+    if (ok) {
+        prompt->n_bytes = rendered.text.n_bytes, prompt->text = buf_take(&rendered.text);
+        prompt->tokens = all.ids, prompt->n_tokens = all.n;
+        all.ids = NULL;
+    }
+    free(all.ids);
+    jinja_text_free(&rendered);
+    return ok;
+}
+
+bool rf_chat_render(const rf_engine *g, const char *request, size_t n_bytes, rf_prompt *prompt, rf_error *error) {
+    err e = {0};
+    *prompt = (rf_prompt){0};
+    bool ok = render_chat(engine_get_config(g), request, n_bytes, prompt, &e);
+    api_export(error, &e);
+    return ok;
+}
+
+void rf_prompt_free(rf_prompt *prompt) {
+    free(prompt->text);
+    free(prompt->tokens);
+    *prompt = (rf_prompt){0};
 }
 
 // ---- what an engine tells ----------------------------------------------------------------------------------------

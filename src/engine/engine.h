@@ -13,6 +13,7 @@
 #include "engine/door.h"
 #include "engine/schedule.h"
 #include "model/model.h"
+#include "text/chat_template.h"
 #include "text/vocab.h"
 
 // Runs a step: writes K and V of its tokens into its pages and the wanted rows of logits. Cannot fail.
@@ -25,6 +26,7 @@ typedef struct forward {
 typedef struct engine_config {
     forward forward;
     const vocab *vocab;        // lives as long as forward
+    const chat_template *chat; // the same; NULL: there is none
     const struct clock *clock; // NULL: the machine's
     rf_model_info info;        // handed out as it is; n_ctx and n_vocab are the engine's limits
     size_t logits_stride;      // floats between rows of logits

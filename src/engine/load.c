@@ -19,8 +19,9 @@ typedef struct loaded {
     pool *pool;
     model *model;
     vocab *vocab;
+    chat_template *chat; // NULL: there is none
     scratch *scratch;
-    char *name, *chat_template; // NUL-terminated copies for rf_model_info
+    char *name, *chat_text; // NUL-terminated copies for rf_model_info
 } loaded;
 
 static void loaded_run(void *self, const step *s) {
@@ -31,10 +32,11 @@ static void loaded_run(void *self, const step *s) {
 static void loaded_close(void *self) {
     loaded *l = self;
     scratch_free(l->scratch);
+    chat_template_close(l->chat);
     if (l->vocab) vocab_close(l->vocab);
     model_close(l->model);
     pool_free(l->pool);
-    free(l->name), free(l->chat_template);
+    free(l->name), free(l->chat_text);
     free(l);
 }
 
@@ -118,7 +120,7 @@ static rf_model_info describe(const loaded *l, uint64_t memory_bytes) {
                            .weight_bytes = model_weight_bytes(l->model),
                            .isa = model_get_kernels(l->model)->name,
                            .n_threads = pool_size(l->pool),
-                           .chat_template = l->chat_template};
+                           .chat_template = l->chat_text};
 }
 
 static bool load(loaded *l, const char *path, const rf_engine_options *o, engine_config *c, err *e) {
@@ -129,7 +131,11 @@ static bool load(loaded *l, const char *path, const rf_engine_options *o, engine
     const gguf *file = model_get_file(l->model);
     if (!(l->vocab = vocab_open(file, e))) return false;
     if (!copy_str(file, "general.name", &l->name, e)) return false;
-    if (!copy_str(file, "tokenizer.chat_template", &l->chat_template, e)) return false;
+    if (o->chat_template)
+        l->chat_text = xstrdup(o->chat_template);
+    else if (!copy_str(file, "tokenizer.chat_template", &l->chat_text, e))
+        return false;
+    if (l->chat_text) l->chat = chat_template_open(l->chat_text, l->vocab);
     const model_config *m = model_get_config(l->model);
     if (vocab_size(l->vocab) > m->n_vocab)
         return fail(e, ERR_FORMAT, "the tokenizer has %u tokens, the model's output only %u", vocab_size(l->vocab),
@@ -142,7 +148,7 @@ static bool load(loaded *l, const char *path, const rf_engine_options *o, engine
     l->scratch = scratch_new(l->model, c->step_tokens, engine_logits_rows(c), c->info.n_ctx, c->info.n_threads, e);
     if (!l->scratch) return false;
     c->forward = (forward){.self = l, .run = loaded_run, .close = loaded_close};
-    c->vocab = l->vocab;
+    c->vocab = l->vocab, c->chat = l->chat;
     return true;
 }
 

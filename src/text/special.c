@@ -32,16 +32,19 @@ void special_add(special *s, const char *text, size_t n_bytes, int32_t id, bool 
     s->nodes[node] = (special_node){id, control};
 }
 
-special_match special_find(const special *s, const char *text, size_t n_bytes, size_t from, bool parse_control) {
+special_match special_find(const special *s, const char *text, size_t n_bytes, size_t from, const text_span *plain,
+                           size_t n_plain) {
     for (size_t at = from; at < n_bytes; at++) {
         if (!s->starts[(unsigned char)text[at]]) continue;
+        while (n_plain && plain->end <= at) plain++, n_plain--;
+        size_t control_end = n_plain ? plain->start : n_bytes; // control tokens end here at the latest
         special_match longest = {.at = at};
         uint32_t node = 0;
         for (size_t i = at; i < n_bytes; i++) {
             node = pairmap_get(&s->edges, node, (unsigned char)text[i]);
             if (node == PAIRMAP_NONE) break;
             const special_node *here = &s->nodes[node];
-            if (here->id < 0 || (here->control && !parse_control)) continue;
+            if (here->id < 0 || (here->control && i >= control_end)) continue;
             longest.n_bytes = i + 1 - at;
             longest.id = here->id;
         }

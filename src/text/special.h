@@ -6,6 +6,7 @@
 #pragma once
 
 #include "text/pairmap.h"
+#include "text/span.h"
 
 #define SPECIAL_MAX_BYTES 512
 
@@ -30,6 +31,7 @@ typedef struct special_match {
 bool special_init(special *s, size_t n_bytes_total, err *e);
 void special_free(special *s);
 void special_add(special *s, const char *text, size_t n_bytes, int32_t id, bool control);
-// The first match in text[from, n_bytes); control tokens only with parse_control.
-special_match special_find(const special *s, const char *text, size_t n_bytes, size_t from, bool parse_control);
+// The first match in text[from, n_bytes). No control token that overlaps a plain span (ascending, disjoint) matches.
+special_match special_find(const special *s, const char *text, size_t n_bytes, size_t from, const text_span *plain,
+                           size_t n_plain);
 int32_t special_get(const special *s, const char *text, size_t n_bytes); // id of exactly this text; -1 if none

@@ -37,3 +37,18 @@ size_t utf8_validate(const char *text, size_t n_bytes) {
     }
     return n_bytes;
 }
+
+uint32_t utf8_decode(const char *text, size_t *n_bytes) {
+    const unsigned char *s = (const unsigned char *)text;
+    *n_bytes = s[0] < 0x80 ? 1 : s[0] < 0xe0 ? 2 : s[0] < 0xf0 ? 3 : 4;
+    uint32_t c = *n_bytes == 1 ? s[0] : s[0] & (0x7fu >> *n_bytes);
+    for (size_t i = 1; i < *n_bytes; i++) c = c << 6 | (s[i] & 0x3fu);
+    return c;
+}
+
+size_t utf8_encode(uint32_t c, char out[4]) {
+    size_t n = c < 0x80 ? 1 : c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
+    for (size_t i = n; i-- > 1; c >>= 6) out[i] = (char)(0x80 | (c & 0x3f));
+    out[0] = (char)(n == 1 ? c : (0xf00u >> n & 0xff) | c);
+    return n;
+}

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <stddef.h>
+#include <stdint.h>
 
 typedef enum utf8_kind {
     UTF8_CHAR, // a whole character
@@ -21,3 +22,6 @@ typedef struct utf8_step {
 utf8_step utf8_next(const char *text, size_t n_bytes);
 // Offset of the first byte that does not belong to a whole character; n_bytes when the text is valid.
 size_t utf8_validate(const char *text, size_t n_bytes);
+// The character that a valid text begins with, and its length.
+uint32_t utf8_decode(const char *text, size_t *n_bytes);
+size_t utf8_encode(uint32_t c, char out[4]); // bytes written; c is a character: no surrogate, at most U+10FFFF

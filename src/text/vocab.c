@@ -309,9 +309,10 @@ static bool encode_piece(void *arg, const char *piece, size_t n_bytes, err *e) {
     return bpe_encode(&en->v->bpe, &en->merge, piece, n_bytes, en->out, e);
 }
 
-static bool encode_all(encoder *en, const char *text, size_t n_bytes, bool parse_special) {
+static bool encode_all(encoder *en, const char *text, size_t n_bytes, const text_span *plain, size_t n_plain) {
     for (size_t at = 0; at < n_bytes;) {
-        special_match next = special_find(&en->v->specials, text, n_bytes, at, parse_special);
+        while (n_plain && plain->end <= at) plain++, n_plain--;
+        special_match next = special_find(&en->v->specials, text, n_bytes, at, plain, n_plain);
         if (!presplit_run(en->v->split, en->split, text + at, next.at - at, encode_piece, en, en->e)) return false;
         if (next.n_bytes > 0 && !add_token(en, next.id)) return false;
         at = next.at + next.n_bytes;
@@ -319,15 +320,21 @@ static bool encode_all(encoder *en, const char *text, size_t n_bytes, bool parse
     return true;
 }
 
-bool vocab_encode(const vocab *v, const char *text, size_t n_bytes, bool parse_special, tokens *out, err *e) {
+bool vocab_encode_parts(const vocab *v, const char *text, size_t n_bytes, const text_span *plain, size_t n_plain,
+                        tokens *out, err *e) {
     if (n_bytes > MAX_TEXT_BYTES) return fail(e, ERR_TOO_LONG, "tokenizer: a text of %zu bytes is too long", n_bytes);
     size_t n_valid = utf8_validate(text, n_bytes);
     if (n_valid < n_bytes) return fail(e, ERR_FORMAT, "the text is not UTF-8 at byte %zu", n_valid);
     size_t n_before = out->n;
     encoder en = {.v = v, .split = presplit_work_new(), .out = out, .e = e};
-    bool ok = encode_all(&en, text, n_bytes, parse_special);
+    bool ok = encode_all(&en, text, n_bytes, plain, n_plain);
     if (!ok) out->n = n_before;
     presplit_work_free(en.split);
     bpe_work_free(&en.merge);
     return ok;
+}
+
+bool vocab_encode(const vocab *v, const char *text, size_t n_bytes, bool parse_special, tokens *out, err *e) {
+    const text_span all = {0, n_bytes};
+    return vocab_encode_parts(v, text, n_bytes, &all, parse_special ? 0 : 1, out, e);
 }

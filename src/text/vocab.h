@@ -7,6 +7,7 @@
 
 #include "base/err.h"
 #include "gguf/gguf.h"
+#include "text/span.h"
 
 typedef enum token_kind { // tokenizer.ggml.token_type
     TOKEN_UNDEFINED = 0,
@@ -45,3 +46,7 @@ typedef struct tokens {
 // parse_special: control tokens written out in the text ("<|im_start|>") become those tokens; otherwise they are text.
 // User-defined tokens are always recognised. Linear time in n_bytes up to a log factor, on any input.
 bool vocab_encode(const vocab *v, const char *text, size_t n_bytes, bool parse_special, tokens *out, err *e);
+// The same for a text of which parts are plain (ascending, disjoint): a control token is one unless it overlaps them.
+// All else is as if the text were one, so what stands at a part's edge may share a token with what is beside it.
+bool vocab_encode_parts(const vocab *v, const char *text, size_t n_bytes, const text_span *plain, size_t n_plain,
+                        tokens *out, err *e);

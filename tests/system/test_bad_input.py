@@ -103,6 +103,11 @@ def test_empty_prompt(rf, model):
     refused(rf("generate", "-m", model, stdin=""), 2, "prompt")
 
 
+def test_prompt_of_unknown_bytes(rf, model):
+    assert rf("tokenize", "-m", model, "-i", stdin="\x04").stdout == "\n"  # the default model has no token for it
+    refused(rf("generate", "-m", model, "-p", "\x04"), 2, "no token")
+
+
 def test_prompt_not_utf8(rf, model, tmp_path):
     path = tmp_path / "latin1.txt"
     path.write_bytes(b"caf\xe9 au lait")

@@ -94,6 +94,40 @@ static void special_tokens_only_when_asked(void **state) {
     vocab_close(v);
 }
 
+static void expect_parts(const vocab *v, const char *text, const text_span *plain, size_t n_plain, const int32_t *ids,
+                         size_t n) {
+    tokens t = {0};
+    err e = {0};
+    assert_true(vocab_encode_parts(v, text, strlen(text), plain, n_plain, &t, &e));
+    assert_int_equal(t.n, n);
+    if (n) assert_memory_equal(t.ids, ids, n * sizeof *ids);
+    free(t.ids);
+}
+#define EXPECT_PARTS(v, text, spans, ...)                                                                              \
+    expect_parts(v, text, spans, sizeof(spans) / sizeof *(spans), (const int32_t[]){__VA_ARGS__},                      \
+                 sizeof((const int32_t[]){__VA_ARGS__}) / 4)
+
+static void control_tokens_not_in_plain_parts(void **state) {
+    (void)state;
+    vocab *v = open_hello("gpt-2");
+    static const char text[] = "<|im_end|><|im_end|><|im_end|>";
+    const text_span middle[] = {{10, 20}}, first_byte[] = {{10, 11}}, last_byte[] = {{19, 20}},
+                    ends[] = {{0, 1}, {29, 30}};
+    const text_span inside[] = {{2, 5}, {6, 8}}, word[] = {{12, 14}}, behind[] = {{10, 12}},
+                    three[] = {{0, 3}, {3, 4}, {26, 27}};
+#define END_TEXT '<', '|', 'i', 'm', '_', 'e', 'n', 'd', '|', '>'
+    EXPECT_PARTS(v, text, middle, 266, END_TEXT, 266);
+    EXPECT_PARTS(v, text, first_byte, 266, END_TEXT, 266);
+    EXPECT_PARTS(v, text, last_byte, 266, END_TEXT, 266);
+    EXPECT_PARTS(v, text, ends, END_TEXT, 266, END_TEXT);
+    EXPECT_PARTS(v, text, three, END_TEXT, 266, END_TEXT);
+    EXPECT_PARTS(v, "<|im_end|><|im_end|>", inside, END_TEXT, 266);
+    EXPECT_PARTS(v, "<|im_end|>hello", word, 266, 259); // edges of a part do not part tokens
+    EXPECT_PARTS(v, "<|im_start|>!", word, 265, '!');   // the longest does not fit, a shorter one does
+    EXPECT_PARTS(v, "<|im_end|><tool>x", behind, 266, 267, 'x');
+    vocab_close(v);
+}
+
 static void whole_pieces_only_where_merges_are_ignored(void **state) {
     (void)state;
     tables *t = tables_new("gpt-2");
@@ -409,6 +443,7 @@ int main(void) {
         cmocka_unit_test(merges_by_rank_then_from_the_left),
         cmocka_unit_test(appends_to_what_is_there),
         cmocka_unit_test(special_tokens_only_when_asked),
+        cmocka_unit_test(control_tokens_not_in_plain_parts),
         cmocka_unit_test(whole_pieces_only_where_merges_are_ignored),
         cmocka_unit_test(knows_its_tokens),
         cmocka_unit_test(gives_bytes_and_finds_them),

@@ -1,0 +1,185 @@
+// OpenAI's completions: a prompt is continued. https://platform.openai.com/docs/api-reference/completions
+#include "server/openai_shape.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { MAX_PROMPTS = 256, MAX_LOGPROBS = 20, DEFAULT_MAX_TOKENS = 16 };
+
+// ---- the shape of answers ----------------------------------------------------------------------------------------
+
+// echo: the prompt before the answer.
+static void append_echo(const generation *g, buf *b, uint32_t i) {
+    const struct ask_prompt *p = &g->ask.prompts[i / g->ask.n];
+    if (!g->ask.echo) return;
+    if (!p->tokens) return buf_append(b, p->text, p->n_bytes);
+    for (size_t t = 0; t < p->n_tokens; t++) {
+        size_t n_bytes;
+        const char *bytes = rf_token_bytes(g->s->engine, p->tokens[t], &n_bytes);
+        if (bytes) buf_append(b, bytes, n_bytes);
+    }
+}
+
+static void put_choice(buf *b, uint32_t i, const char *text, size_t n_bytes) {
+    buf_printf(b, "{\"index\":%u,\"text\":", i);
+    json_put_text(b, text, n_bytes);
+    buf_append_str(b, ",\"logprobs\":");
+}
+
+static void put_finish(buf *b, const char *finish) {
+    if (finish)
+        buf_printf(b, ",\"finish_reason\":\"%s\"}", finish);
+    else
+        buf_append_str(b, ",\"finish_reason\":null}");
+}
+
+static void begin_chunk(const generation *g, buf *out) {
+    buf_append_str(out, "data: {");
+    openai_put_head(g, out, "text_completion");
+    buf_append_str(out, ",\"choices\":[");
+}
+
+static void end_chunk(const generation *g, buf *out) {
+    buf_append_str(out, g->ask.include_usage ? "],\"usage\":null}\n\n" : "]}\n\n");
+}
+
+static void put_begin(generation *g, buf *out) {
+    for (uint32_t i = 0; g->ask.echo && i < g->n_choices; i++) {
+        buf text = {0};
+        append_echo(g, &text, i);
+        begin_chunk(g, out);
+        put_choice(out, i, text.data, text.n_bytes);
+        buf_append_str(out, "null");
+        put_finish(out, NULL);
+        end_chunk(g, out);
+        g->choices[i].text_offset = (uint32_t)text.n_bytes;
+        buf_free(&text);
+    }
+}
+
+static void put_piece(generation *g, buf *out, uint32_t i, const rf_event *e) {
+    if (e->n_bytes == 0 && !(g->ask.logprobs && e->n_tokens))
+        return; // a part of a character, or a stop string's beginning
+    begin_chunk(g, out);
+    put_choice(out, i, e->text, e->n_bytes);
+    if (g->ask.logprobs)
+        openai_put_logprobs(g, out, e->tokens, e->logprobs, e->n_tokens, &g->choices[i].text_offset);
+    else
+        buf_append_str(out, "null");
+    put_finish(out, NULL);
+    end_chunk(g, out);
+}
+
+static void put_end(generation *g, buf *out, uint32_t i) {
+    const choice *c = &g->choices[i];
+    if (c->finish == RF_FINISH_ERROR) return openai_put_error_event(out, c->error);
+    begin_chunk(g, out);
+    put_choice(out, i, "", 0);
+    buf_append_str(out, "null");
+    put_finish(out, generation_finish(c));
+    end_chunk(g, out);
+}
+
+static void put_last(generation *g, buf *out) { openai_put_last(g, out, "text_completion"); }
+
+static void put_whole(generation *g, buf *out) {
+    rf_usage usage = generation_usage(g);
+    buf_append_char(out, '{');
+    openai_put_head(g, out, "text_completion");
+    buf_append_str(out, ",\"choices\":[");
+    for (uint32_t i = 0; i < g->n_choices; i++) {
+        choice *c = &g->choices[i];
+        buf text = {0};
+        append_echo(g, &text, i);
+        uint32_t offset = (uint32_t)text.n_bytes;
+        buf_append(&text, c->text.data, c->text.n_bytes);
+        if (i) buf_append_char(out, ',');
+        put_choice(out, i, text.data, text.n_bytes);
+        if (g->ask.logprobs)
+            openai_put_logprobs(g, out, c->tokens, c->logprobs, c->n_tokens, &offset);
+        else
+            buf_append_str(out, "null");
+        put_finish(out, generation_finish(c));
+        buf_free(&text);
+    }
+    buf_append_str(out, "],");
+    openai_put_usage(out, &usage);
+    buf_append_str(out, "}\n");
+}
+
+static const family COMPLETIONS = {"/v1/completions", "cmpl-", put_begin, put_piece, put_end, put_last, put_whole};
+
+// ---- the request -------------------------------------------------------------------------------------------------
+
+static bool read_ids(const json_t *ids, struct ask_prompt *out, problem *p) {
+    size_t n = json_array_size(ids);
+    if (n == 0) return problem_set(p, 400, "invalid_value", "prompt", "'prompt' is empty");
+    out->tokens = xcalloc(n, sizeof *out->tokens), out->n_tokens = n;
+    for (size_t i = 0; i < n; i++) {
+        const json_t *id = json_array_get(ids, i);
+        if (!json_is_integer(id) || json_integer_value(id) < 0 || json_integer_value(id) > INT32_MAX)
+            return problem_set(p, 400, "invalid_type", "prompt", "'prompt' has no token id at place %zu", i);
+        out->tokens[i] = (int32_t)json_integer_value(id);
+    }
+    return true;
+}
+
+static bool read_prompt(const json_t *value, struct ask_prompt *out, problem *p) {
+    if (json_is_array(value)) return read_ids(value, out, p);
+    if (!json_is_string(value))
+        return problem_set(p, 400, "invalid_type", "prompt",
+                           "'prompt' must be a string, an array of strings, of token ids, or of arrays of token ids");
+    out->text = json_string_value(value), out->n_bytes = json_string_length(value);
+    if (out->n_bytes == 0) return problem_set(p, 400, "invalid_value", "prompt", "'prompt' is empty");
+    return true;
+}
+
+static bool read_prompts(ask *a, const json_t *value, problem *p) {
+    if (!value || json_is_null(value)) return problem_set(p, 400, "missing_field", "prompt", "'prompt' is needed");
+    bool many = json_is_array(value) && !json_is_number(json_array_get(value, 0));
+    size_t n = many ? json_array_size(value) : 1;
+    if (n == 0) return problem_set(p, 400, "invalid_value", "prompt", "'prompt' is empty");
+    if (n > MAX_PROMPTS)
+        return problem_set(p, 400, "invalid_value", "prompt", "'prompt' has %zu texts; %d at most are possible", n,
+                           MAX_PROMPTS);
+    a->prompts = xcalloc(n, sizeof *a->prompts), a->n_prompts = n;
+    for (size_t i = 0; i < n; i++)
+        if (!read_prompt(many ? json_array_get(value, i) : value, &a->prompts[i], p)) return false;
+    return true;
+}
+
+static bool read_rest(ask *a, const json_t *body, problem *p) {
+    static const field fields[] = {
+        {"max_tokens", FIELD_UINT, offsetof(ask, params.max_tokens), 1, UINT32_MAX},
+        {"echo", FIELD_BOOL, offsetof(ask, echo), 0, 0},
+    };
+    uint32_t logprobs = UINT32_MAX, best_of = 0;
+    const char *suffix = NULL;
+    const field LOGPROBS = {"logprobs", FIELD_UINT, 0, 0, MAX_LOGPROBS};
+    const field BEST_OF = {"best_of", FIELD_UINT, 0, 1, 128}, SUFFIX = {"suffix", FIELD_TEXT, 0, 0, 0};
+    a->params.max_tokens = DEFAULT_MAX_TOKENS;
+    if (!json_read_fields(body, fields, 2, a, p) || !json_read_fields(body, &LOGPROBS, 1, &logprobs, p)) return false;
+    if (!json_read_fields(body, &BEST_OF, 1, &best_of, p) || !json_read_fields(body, &SUFFIX, 1, &suffix, p))
+        return false;
+    if (suffix && *suffix)
+        return problem_set(p, 400, "unsupported", "suffix",
+                           "'suffix' is not supported: this server does not fill in the middle");
+    if (best_of && best_of != a->n)
+        return problem_set(p, 400, "unsupported", "best_of", "'best_of' is not supported unless it equals 'n'");
+    if (logprobs == UINT32_MAX) return true;
+    if (a->echo) return problem_set(p, 400, "unsupported", "echo", "'echo' together with 'logprobs' is not supported");
+    a->logprobs = a->params.logprobs = true, a->params.n_logprobs = logprobs;
+    return true;
+}
+
+void openai_completions(call *c) {
+    if (!call_is_ready(c)) return;
+    problem p = {0};
+    ask a = {0};
+    a.body = json_read_body(c->x, &p);
+    if (a.body && ask_read_sampling(&a, a.body, &p) && read_rest(&a, a.body, &p) &&
+        read_prompts(&a, json_object_get(a.body, "prompt"), &p))
+        return generation_start(c, &COMPLETIONS, &a);
+    ask_free(&a);
+    call_fail(c, &p);
+}

@@ -1,0 +1,227 @@
+// Implements generation.h.
+#include "server/generation.h"
+
+#include "base/clock.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+// ---- parameters --------------------------------------------------------------------------------------------------
+
+enum { MAX_CHOICES = 128, MAX_STOPS = 16 };
+
+#define AT(member) offsetof(ask, member)
+static const field SAMPLING[] = {
+    {"temperature", FIELD_FLOAT, AT(params.temperature), 0, 100},
+    {"top_p", FIELD_FLOAT, AT(params.top_p), 0, 1},
+    {"top_k", FIELD_INT, AT(params.top_k), -1, INT32_MAX}, // -1 is how vLLM says "off"
+    {"min_p", FIELD_FLOAT, AT(params.min_p), 0, 1},
+    {"repeat_penalty", FIELD_FLOAT, AT(params.repeat_penalty), 0x1p-20, 0x1p20},
+    {"repetition_penalty", FIELD_FLOAT, AT(params.repeat_penalty), 0x1p-20, 0x1p20},
+    {"presence_penalty", FIELD_FLOAT, AT(params.presence_penalty), -2, 2},
+    {"frequency_penalty", FIELD_FLOAT, AT(params.frequency_penalty), -2, 2},
+    {"repeat_last_n", FIELD_UINT, AT(params.penalty_last_n), 0, UINT32_MAX},
+    {"seed", FIELD_SEED, AT(params.seed), 0, 0},
+    {"ignore_eos", FIELD_BOOL, AT(params.ignore_eos), 0, 0},
+    {"priority", FIELD_INT, AT(params.priority), INT32_MIN, INT32_MAX},
+    {"timeout", FIELD_SECONDS, AT(params.timeout_ms), 0.001, 1e9},
+    {"n", FIELD_UINT, AT(n), 1, MAX_CHOICES},
+    {"stream", FIELD_BOOL, AT(stream), 0, 0},
+    {"model", FIELD_TEXT, AT(model), 0, 0},
+};
+
+static bool read_stop(ask *a, const json_t *value, problem *p) {
+    size_t n = json_is_array(value) ? json_array_size(value) : 1;
+    if (n > MAX_STOPS)
+        return problem_set(p, 400, "invalid_value", "stop", "'stop' has %zu strings; %d at most are possible", n,
+                           MAX_STOPS);
+    a->stops = xcalloc(n + 1, sizeof *a->stops);
+    for (size_t i = 0; i < n; i++) {
+        const json_t *one = json_is_array(value) ? json_array_get(value, i) : value;
+        if (!json_is_string(one) || json_string_length(one) == 0 ||
+            strlen(json_string_value(one)) != json_string_length(one))
+            return problem_set(p, 400, "invalid_type", "stop",
+                               "'stop' must be a string or an array of strings, none of them empty");
+        a->stops[i] = json_string_value(one);
+    }
+    a->params.stop = a->stops, a->params.n_stop = n;
+    return true;
+}
+
+bool ask_read_sampling(ask *a, const json_t *body, problem *p) {
+    a->params = rf_params_default();
+    a->n = 1;
+    if (!json_read_fields(body, SAMPLING, sizeof SAMPLING / sizeof *SAMPLING, a, p)) return false;
+    if ((int32_t)a->params.top_k == -1) a->params.top_k = 0;
+    if (a->params.top_p == 0) a->params.top_p = 0x1p-20f; // OpenAI allows 0: the likeliest token alone
+    const json_t *stop = json_object_get(body, "stop"), *options = json_object_get(body, "stream_options");
+    if (stop && !json_is_null(stop) && !read_stop(a, stop, p)) return false;
+    if (!options || json_is_null(options)) return true;
+    if (!json_is_object(options))
+        return problem_set(p, 400, "invalid_type", "stream_options", "'stream_options' must be an object");
+    if (!a->stream)
+        return problem_set(p, 400, "invalid_value", "stream_options", "'stream_options' is for streams only");
+    static const field USAGE = {"include_usage", FIELD_BOOL, AT(include_usage), 0, 0};
+    return json_read_fields(options, &USAGE, 1, a, p);
+}
+
+void ask_free(ask *a) {
+    for (size_t i = 0; i < a->n_prompts; i++) free(a->prompts[i].tokens);
+    free(a->prompts), free(a->stops);
+    json_decref(a->body);
+}
+
+// ---- pieces and ends ---------------------------------------------------------------------------------------------
+
+static void flush(generation *g, exchange *x) {
+    exchange_write(x, g->out.data, g->out.n_bytes);
+    buf_reset(&g->out);
+}
+
+static void keep_logprobs(choice *c, const rf_event *e, uint32_t width) {
+    c->tokens = xrealloc(c->tokens, (c->n_tokens + e->n_tokens + 1) * sizeof *c->tokens);
+    c->logprobs = xrealloc(c->logprobs, (c->n_tokens + e->n_tokens + 1) * width * sizeof *c->logprobs);
+    memcpy(c->tokens + c->n_tokens, e->tokens, e->n_tokens * sizeof *c->tokens);
+    memcpy(c->logprobs + (size_t)c->n_tokens * width, e->logprobs, e->n_tokens * width * sizeof *c->logprobs);
+    c->n_tokens += (uint32_t)e->n_tokens;
+}
+
+static void on_piece(void *self, exchange *x, uint32_t i, const rf_event *e) {
+    generation *g = self;
+    if (!g->record->first_us && e->n_tokens) g->record->first_us = clock_machine_us();
+    if (g->streaming) {
+        g->family->put_piece(g, &g->out, i, e);
+        flush(g, x);
+        return;
+    }
+    buf_append(&g->choices[i].text, e->text, e->n_bytes);
+    if (g->ask.logprobs && e->n_tokens) keep_logprobs(&g->choices[i], e, 1 + g->ask.params.n_logprobs);
+}
+
+static void on_record(void *self, uint32_t i, const rf_event *e) {
+    generation *g = self;
+    choice *c = &g->choices[i];
+    c->finish = e->finish, c->usage = e->usage;
+    if (e->finish == RF_FINISH_ERROR) snprintf(c->error, sizeof c->error, "%s", e->error.message);
+    record_add_end(g->record, e);
+}
+
+static void on_ended(void *self, exchange *x, uint32_t i, const rf_event *e) {
+    (void)e;
+    generation *g = self;
+    if (!g->streaming) return;
+    g->family->put_end(g, &g->out, i);
+    flush(g, x);
+}
+
+static void generation_free(generation *g) {
+    for (uint32_t i = 0; i < g->n_choices; i++) {
+        buf_free(&g->choices[i].text);
+        free(g->choices[i].tokens), free(g->choices[i].logprobs);
+    }
+    free(g->choices);
+    ask_free(&g->ask);
+    buf_free(&g->out);
+    free(g);
+}
+
+static void reply_whole(generation *g, exchange *x) {
+    for (uint32_t i = 0; i < g->n_choices; i++) {
+        if (g->choices[i].finish != RF_FINISH_ERROR) continue;
+        problem p = {0};
+        problem_set(&p, 500, "engine_error", NULL, "%s", g->choices[i].error);
+        return problem_reply(x, &p);
+    }
+    g->family->put_whole(g, &g->out);
+    exchange_reply(x, 200, "application/json", g->out.data, g->out.n_bytes);
+}
+
+static void on_finished(void *self, exchange *x) {
+    generation *g = self;
+    metrics_add_duration(&g->s->metrics->end_to_end, clock_machine_us() - g->record->created_us);
+    if (x && g->streaming) {
+        g->family->put_last(g, &g->out);
+        flush(g, x);
+        exchange_end(x);
+    } else if (x) {
+        reply_whole(g, x);
+    }
+    record_finish(g->s->records, g->record);
+    generation_free(g);
+}
+
+// ---- the start ---------------------------------------------------------------------------------------------------
+
+static const answer_style STYLE = {on_piece, on_ended, on_finished, on_record};
+
+static bool submit_all(generation *g, answer *a, problem *p) {
+    rf_params params = g->ask.params;
+    uint64_t seed = params.seed;
+    char salt[16];
+    snprintf(salt, sizeof salt, "%08x", g->record->owner);
+    if (g->s->o.salt_by_key) params.cache_salt = salt;
+    params.id = g->record->id;
+    for (uint32_t i = 0; i < g->n_choices; i++) {
+        const struct ask_prompt *prompt = &g->ask.prompts[i / g->ask.n];
+        params.prompt = prompt->text, params.n_prompt_bytes = prompt->n_bytes;
+        params.prompt_tokens = prompt->tokens, params.n_prompt_tokens = prompt->tokens ? prompt->n_tokens : 0;
+        params.seed = seed + i % g->ask.n;
+        rf_error error = {0};
+        if (!answer_submit(a, g->s->engine, params, &error)) return problem_of(p, &error);
+    }
+    return true;
+}
+
+static bool is_allowed(const call *c, const ask *a, problem *p) {
+    if (!call_knows_model(c, a->model, p)) return false;
+    uint32_t most = c->s->o.max_per_key;
+    if (!c->owner || !most || records_n_live(c->s->records, c->owner) < most) return true;
+    problem_set(p, 429, "too_many_requests", NULL, "this key has %u requests at work, which is its limit", most);
+    p->retry_after = 1;
+    return false;
+}
+
+static void begin_stream(generation *g, exchange *x) {
+    g->streaming = true;
+    exchange_add_header(x, "Cache-Control", "no-store");
+    exchange_begin(x, 200, "text/event-stream; charset=utf-8");
+    if (g->family->put_begin) g->family->put_begin(g, &g->out);
+    flush(g, x);
+}
+
+void generation_start(call *c, const family *f, ask *a) {
+    problem p = {0};
+    if (!is_allowed(c, a, &p)) {
+        ask_free(a);
+        return call_fail(c, &p);
+    }
+    generation *g = xcalloc(1, sizeof *g);
+    *g = (generation){.s = c->s, .family = f, .ask = *a, .n_choices = (uint32_t)a->n_prompts * a->n};
+    g->choices = xcalloc(g->n_choices, sizeof *g->choices);
+    g->record = record_new(c->s->records, f->id_prefix, c->owner, f->route);
+    answer *answer = answer_new(c->s->bell, c->x, &STYLE, g);
+    g->record->answer = answer;
+    exchange_add_header(c->x, "X-Request-Id", g->record->id);
+    if (!submit_all(g, answer, &p)) {
+        call_fail(c, &p);
+        return answer_refuse(answer);
+    }
+    if (a->stream) begin_stream(g, c->x);
+    answer_start(answer);
+}
+
+rf_usage generation_usage(const generation *g) {
+    rf_usage sum = {0};
+    for (uint32_t i = 0; i < g->n_choices; i++) {
+        const rf_usage *u = &g->choices[i].usage;
+        sum.completion_tokens += u->completion_tokens;
+        if (i % g->ask.n) continue;
+        sum.prompt_tokens += u->prompt_tokens;
+        sum.cached_tokens += u->cached_tokens;
+    }
+    return sum;
+}
+
+const char *generation_finish(const choice *c) { return rf_finish_name(c->finish); }
