@@ -57,6 +57,8 @@ bool ask_read_sampling(ask *a, const json_t *body, problem *p) {
     if ((int32_t)a->params.top_k == -1) a->params.top_k = 0;
     if (a->params.top_p == 0) a->params.top_p = 0x1p-20f; // OpenAI allows 0: the likeliest token alone
     const json_t *stop = json_object_get(body, "stop"), *options = json_object_get(body, "stream_options");
+    if (json_object_size(json_object_get(body, "logit_bias")) > 0)
+        return problem_set(p, 400, "unsupported", "logit_bias", "'logit_bias' is not supported yet");
     if (stop && !json_is_null(stop) && !read_stop(a, stop, p)) return false;
     if (!options || json_is_null(options)) return true;
     if (!json_is_object(options))
