@@ -97,11 +97,8 @@ def test_renders_as_the_template_does(talk, model, template, tmp_path, name):
     assert talk(*lines, model=path).stdout == want
 
 
-@pytest.mark.parametrize("text", [
-    None, "", "{% for m in messages %}[INST] {{ m.content }} [/INST]{% endfor %}", "{{ bos_token }}" + BARE,
-    BARE.replace("message['content']", "message['content'] | trim"), BARE + "{{ '<think>\\n' }}",
-])
-def test_other_templates_are_refused(talk, tmp_path, text):
+@pytest.mark.parametrize("text", [None, "", "{% for m in messages %}"])
+def test_without_a_template_that_renders_there_is_no_chat(talk, tmp_path, text):
     tiny = Tiny()
     tiny.chat_template = text
     result = talk("Hi.", model=tiny.write(tmp_path / "tiny.gguf"), code=1)
