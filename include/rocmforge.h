@@ -130,6 +130,11 @@ void rf_prompt_free(rf_prompt *prompt);
 
 typedef struct rf_request rf_request;
 
+typedef struct rf_logit_bias {
+    int32_t token;
+    float bias; // [-100, 100]
+} rf_logit_bias;
+
 typedef struct rf_params {
     // Prompt: text (NUL-terminated, or n_prompt_bytes of it when not 0) or tokens (when n_prompt_tokens is not 0).
     // Copied.
@@ -148,6 +153,11 @@ typedef struct rf_params {
     float presence_penalty;  // [-2, 2]; subtracted once from tokens that occurred
     float frequency_penalty; // [-2, 2]; subtracted per occurrence
     uint32_t penalty_last_n; // tokens (prompt and answer) looked at by repeat_penalty; 0: all
+    // Added to the logits before all of the above, so -100 bans a token and 100 leaves no other, with temperature 0 as
+    // well. n_logit_bias of them, at most 1024; those of one token add up. Log-probabilities are the model's own,
+    // without them. Copied.
+    const rf_logit_bias *logit_bias;
+    size_t n_logit_bias;
     uint64_t seed;
     bool ignore_eos;
     const char *const *stop; // n_stop strings; never shown. Copied

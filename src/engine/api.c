@@ -75,6 +75,22 @@ static bool check_stops(const rf_params *p, err *e) {
     return true;
 }
 
+static bool check_bias(const rf_params *p, uint32_t n_vocab, err *e) {
+    if (p->n_logit_bias > SAMPLE_MAX_BIAS)
+        return fail(e, ERR_USAGE, "logit_bias has %zu tokens; %d at most are possible", p->n_logit_bias,
+                    SAMPLE_MAX_BIAS);
+    if (p->n_logit_bias && !p->logit_bias)
+        return fail(e, ERR_USAGE, "logit_bias is NULL, but n_logit_bias is %zu", p->n_logit_bias);
+    for (size_t i = 0; i < p->n_logit_bias; i++) {
+        int32_t id = p->logit_bias[i].token;
+        if (id < 0 || (uint32_t)id >= n_vocab)
+            return fail(e, ERR_USAGE, "logit_bias names token %d; the vocabulary has ids 0 to %u", id, n_vocab - 1);
+        const range bias = {"a logit_bias", p->logit_bias[i].bias, -100, 100, false};
+        if (!in_range(&bias, e)) return false;
+    }
+    return true;
+}
+
 bool api_check_params(const rf_params *p, uint32_t n_vocab, err *e) {
     const range ranges[] = {
         {"temperature", p->temperature, 0, FLT_MAX, false},
@@ -94,7 +110,7 @@ bool api_check_params(const rf_params *p, uint32_t n_vocab, err *e) {
         return fail(e, ERR_USAGE, "the request's id has more than %d bytes", MAX_ID_BYTES);
     if (p->cache_salt && strnlen(p->cache_salt, KV_SALT_BYTES + 1) > KV_SALT_BYTES)
         return fail(e, ERR_USAGE, "cache_salt has more than %d bytes", KV_SALT_BYTES);
-    return check_stops(p, e);
+    return check_stops(p, e) && check_bias(p, n_vocab, e);
 }
 
 // ---- submit ------------------------------------------------------------------------------------------------------

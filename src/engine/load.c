@@ -80,12 +80,17 @@ typedef struct work {
     const engine_config *c;
 } work;
 
-// Scratch and logits of a step, and the tokens of every request that may be here at once.
+// Of one request: its tokens and its bias.
+static uint64_t request_bytes(uint32_t n_ctx) {
+    return n_ctx * sizeof(int32_t) + SAMPLE_MAX_BIAS * sizeof(rf_logit_bias);
+}
+
+// Scratch and logits of a step, and every request that may be here at once.
 static uint64_t work_bytes(const void *arg, uint32_t n_ctx) {
     const work *w = arg;
     const engine_config *c = w->c;
     return scratch_bytes(w->l->model, c->step_tokens, engine_logits_rows(c), n_ctx, pool_size(w->l->pool)) +
-           engine_logits_bytes(c) + (uint64_t)(c->max_running + c->max_queue) * n_ctx * sizeof(int32_t);
+           engine_logits_bytes(c) + (c->max_running + c->max_queue) * request_bytes(n_ctx);
 }
 
 static bool plan_memory(const loaded *l, const rf_engine_options *o, engine_config *c, err *e) {

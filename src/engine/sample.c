@@ -21,8 +21,8 @@ typedef struct candidate {
 struct sampler {
     uint32_t n_vocab;
     uint32_t n_kept;
-    float best;       // largest logit after the penalties
-    float *logits;    // [n_vocab] after the penalties
+    float best;       // largest logit after bias and penalties
+    float *logits;    // [n_vocab] after bias and penalties
     uint32_t *counts; // [n_vocab] occurrences in the window; all zero between calls
     candidate *kept;  // [n_vocab]
 };
@@ -122,6 +122,11 @@ static void keep_best(sampler *s, const float *logits, uint32_t k) {
     sort_heap(s->kept, k);
 }
 
+// Finite stays finite: what is added is less than half the distance between the largest floats.
+static void add_bias(sampler *s, const sample_params *p) {
+    for (uint32_t i = 0; i < p->n_logit_bias; i++) s->logits[p->logit_bias[i].token] += p->logit_bias[i].bias;
+}
+
 static void penalise(sampler *s, const sample_params *p, const int32_t *history, uint32_t n_history) {
     if (p->repeat_penalty == 1 && p->presence_penalty == 0 && p->frequency_penalty == 0) return;
     uint32_t n = p->penalty_last_n && p->penalty_last_n < n_history ? p->penalty_last_n : n_history;
@@ -173,6 +178,7 @@ int32_t sample_token(sampler *s, const sample_params *p, const float *logits, co
                      uint32_t n_history) {
     if (!all_finite(logits, s->n_vocab)) return SAMPLE_FAILED;
     memcpy(s->logits, logits, s->n_vocab * sizeof *logits);
+    add_bias(s, p);
     penalise(s, p, history, n_history);
     int32_t best = argmax(s->logits, s->n_vocab);
     if (p->temperature == 0) return best;

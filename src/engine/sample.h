@@ -1,16 +1,16 @@
 // Sample: one row of logits in, one token out.
 //
-// Order of filters: penalties, top-k, top-p, min-p, temperature. Every filter keeps a prefix of the tokens ranked by
-// (logit descending, id ascending), so ties and order are defined everywhere. One draw per token from a counter-based
-// generator keyed by (seed, position): the choice depends on nothing but the arguments (canon_exp, fixed order sums).
-// Owns scratch for one vocabulary; the engine thread's; no malloc after sampler_new. Bounded: a fixed number of passes,
-// one heap sort at most, no rejection.
-// Does not know about requests: a failure is a value, SAMPLE_FAILED.
+// Order of filters: bias, penalties, top-k, top-p, min-p, temperature. Every filter keeps a prefix of the tokens ranked
+// by (logit descending, id ascending), so ties and order are defined everywhere. One draw per token from a
+// counter-based generator keyed by (seed, position): the choice depends on nothing but the arguments (canon_exp, fixed
+// order sums). Owns scratch for one vocabulary; the engine thread's; no malloc after sampler_new. Bounded: a fixed
+// number of passes, one heap sort at most, no rejection. Does not know about requests: a failure is a value,
+// SAMPLE_FAILED.
 #pragma once
 
 #include "rocmforge.h"
 
-enum { SAMPLE_FAILED = -1, SAMPLE_MAX_LOGPROBS = 20 };
+enum { SAMPLE_FAILED = -1, SAMPLE_MAX_LOGPROBS = 20, SAMPLE_MAX_BIAS = 1024 };
 
 typedef struct sample_params { // meaning and ranges: rf_params
     float temperature, top_p, min_p;
@@ -18,6 +18,8 @@ typedef struct sample_params { // meaning and ranges: rf_params
     float repeat_penalty, presence_penalty, frequency_penalty;
     uint32_t penalty_last_n;
     uint64_t seed;
+    const rf_logit_bias *logit_bias; // [n_logit_bias], borrowed
+    uint32_t n_logit_bias;
 } sample_params;
 
 typedef struct sampler sampler;

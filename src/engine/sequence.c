@@ -24,7 +24,8 @@ sequence *sequence_new(request *r, const int32_t *prompt, uint32_t n_prompt, uin
                      .presence_penalty = params->presence_penalty,
                      .frequency_penalty = params->frequency_penalty,
                      .penalty_last_n = params->penalty_last_n,
-                     .seed = params->seed},
+                     .seed = params->seed,
+                     .n_logit_bias = (uint32_t)params->n_logit_bias},
         .ignore_eos = params->ignore_eos,
         .logprobs = params->logprobs,
         .n_logprobs = params->n_logprobs,
@@ -35,6 +36,8 @@ sequence *sequence_new(request *r, const int32_t *prompt, uint32_t n_prompt, uin
     };
     s->tokens = xcalloc(limit, sizeof *s->tokens);
     memcpy(s->tokens, prompt, n_prompt * sizeof *prompt);
+    s->sampling.logit_bias = s->logit_bias = xcalloc(params->n_logit_bias, sizeof *s->logit_bias);
+    if (params->n_logit_bias) memcpy(s->logit_bias, params->logit_bias, params->n_logit_bias * sizeof *s->logit_bias);
     if (params->cache_salt) snprintf(s->salt, sizeof s->salt, "%s", params->cache_salt);
     kv_table_init(&s->kv, limit, s->tokens, s->salt);
     return s;
@@ -43,7 +46,7 @@ sequence *sequence_new(request *r, const int32_t *prompt, uint32_t n_prompt, uin
 void sequence_free(sequence *s) {
     kv_table_free(&s->kv);
     text_stream_free(s->text);
-    free(s->tokens);
+    free(s->tokens), free(s->logit_bias);
     free(s);
 }
 

@@ -35,6 +35,7 @@ typedef struct sequence {
     char salt[KV_SALT_BYTES + 1];
 
     sample_params sampling;
+    rf_logit_bias *logit_bias; // [sampling.n_logit_bias]
     bool ignore_eos, logprobs;
     uint32_t n_logprobs;
     text_stream *text;
@@ -45,7 +46,7 @@ typedef struct sequence {
     uint32_t n_timed; // tokens, with the prompt, that the statistics know of
 } sequence;
 
-// prompt [n_prompt] and the stop strings are copied; the engine's hold on r goes with the sequence.
+// prompt [n_prompt], the stop strings and the bias are copied; the engine's hold on r goes with the sequence.
 sequence *sequence_new(request *r, const int32_t *prompt, uint32_t n_prompt, uint32_t limit, const rf_params *params);
 void sequence_free(sequence *s); // its pages must be released
 

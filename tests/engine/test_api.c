@@ -63,15 +63,18 @@ static void numbers_out_of_range_are_refused(void **state) {
 static void the_ends_of_ranges_are_accepted(void **state) {
     world *w = *state;
     engine *g = world_engine(w, (engine_config){0});
-    rf_params p = ask("x", 1), all[6];
-    for (int i = 0; i < 6; i++) all[i] = p;
+    static rf_logit_bias bias[1024];
+    for (int i = 0; i < 1024; i++) bias[i] = (rf_logit_bias){WORLD_VOCAB - 1 - i % 2, i % 3 ? 100 : -100};
+    rf_params p = ask("x", 1), all[7];
+    for (int i = 0; i < 7; i++) all[i] = p;
     all[0].temperature = 0, all[0].top_p = 1, all[0].min_p = 0, all[0].presence_penalty = -2;
     all[1].temperature = 3e38f, all[1].top_p = 1e-38f, all[1].min_p = 1, all[1].presence_penalty = 2;
     all[2].frequency_penalty = -2, all[2].repeat_penalty = 1e-38f, all[2].n_logprobs = 20, all[2].logprobs = true;
     all[3].frequency_penalty = 2, all[3].repeat_penalty = 3e38f, all[3].top_k = UINT32_MAX;
     all[4].timeout_ms = INT64_MAX, all[4].seed = UINT64_MAX, all[4].penalty_last_n = UINT32_MAX;
     all[5].max_tokens = UINT32_MAX, all[5].priority = INT32_MIN;
-    for (int i = 0; i < 6; i++) {
+    all[6].logit_bias = bias, all[6].n_logit_bias = 1024;
+    for (int i = 0; i < 7; i++) {
         rf_request *r = world_submit(g, &all[i]);
         while (engine_step(g)) continue;
         answer a = {0};
@@ -103,6 +106,28 @@ static void stop_strings_are_checked(void **state) {
     refused(g, &p, RF_ERR_USAGE, "stop string 2");
     stops[2] = "ab\xff";
     refused(g, &p, RF_ERR_FORMAT, "byte 2");
+    world_end(g);
+}
+
+static void biases_are_checked(void **state) {
+    world *w = *state;
+    engine *g = world_engine(w, (engine_config){0});
+    static rf_logit_bias bias[1025];
+    rf_params p = ask("x", 1);
+    p.logit_bias = bias, p.n_logit_bias = 1025;
+    refused(g, &p, RF_ERR_USAGE, "1025 tokens");
+    p.n_logit_bias = 2;
+    static const float bad[] = {NAN, -NAN, INFINITY, -INFINITY, 100.001f, -100.001f};
+    for (int i = 0; i < 6; i++) {
+        bias[1].bias = bad[i];
+        refused(g, &p, RF_ERR_USAGE, "a logit_bias is");
+    }
+    bias[1] = (rf_logit_bias){WORLD_VOCAB, 0};
+    refused(g, &p, RF_ERR_USAGE, "token 259");
+    bias[1].token = -1;
+    refused(g, &p, RF_ERR_USAGE, "token -1");
+    p.logit_bias = NULL;
+    refused(g, &p, RF_ERR_USAGE, "NULL");
     world_end(g);
 }
 
@@ -190,14 +215,15 @@ static void params_are_copied(void **state) {
     answer a = {0}, solo;
     rf_params p = ask("the original prompt", 20);
     const char *stops[] = {"zz"};
-    p.stop = stops, p.n_stop = 1;
+    rf_logit_bias bias[] = {{'q', 5}, {'r', 6}};
+    p.stop = stops, p.n_stop = 1, p.logit_bias = bias, p.n_logit_bias = 2;
     world_solo(w, &p, &solo);
     engine *g = world_engine(w, (engine_config){0});
     char prompt[] = "the original prompt", stop[] = "zz", id[] = "an id";
     const char *list[] = {stop};
     p.prompt = prompt, p.stop = list, p.id = id;
     rf_request *r = world_submit(g, &p);
-    memset(prompt, 'x', 5), memset(stop, '\0', 2), memset(id, 'x', 5);
+    memset(prompt, 'x', 5), memset(stop, '\0', 2), memset(id, 'x', 5), memset(bias, 0, sizeof bias);
     while (engine_step(g)) continue;
     answer_poll(&a, r);
     assert_same_answer(&a, &solo);
@@ -547,6 +573,7 @@ int main(void) {
         cmocka_unit_test(numbers_out_of_range_are_refused),
         cmocka_unit_test(the_ends_of_ranges_are_accepted),
         cmocka_unit_test(stop_strings_are_checked),
+        cmocka_unit_test(biases_are_checked),
         cmocka_unit_test(prompts_are_checked),
         cmocka_unit_test(special_tokens_only_when_asked),
         cmocka_unit_test(what_an_engine_tells),

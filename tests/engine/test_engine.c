@@ -120,8 +120,9 @@ static void a_held_back_stop_prefix_is_shown_at_the_end(void **state) {
 static void parameters_reach_the_sampler(void **state) {
     world *w = *state;
     const rf_params base = request_for("parameters", 60, 5);
-    rf_params all[10];
-    for (int i = 0; i < 10; i++) all[i] = base;
+    const rf_logit_bias bias[] = {{'b', 4}, {'i', 5}, {'b', 2}};
+    rf_params all[11];
+    for (int i = 0; i < 11; i++) all[i] = base;
     all[0].seed = 6;
     all[1].temperature = 0;
     all[2].top_k = 2;
@@ -132,13 +133,17 @@ static void parameters_reach_the_sampler(void **state) {
     all[7].frequency_penalty = 2;
     all[8].temperature = 3;
     all[9].repeat_penalty = 1.8f, all[9].penalty_last_n = 2;
+    all[10].logit_bias = bias, all[10].n_logit_bias = 3;
     answer a, b;
     world_solo(w, &base, &a);
-    for (int i = 0; i < 10; i++) {
+    for (int i = 0; i < 11; i++) {
         world_solo(w, &all[i], &b);
         if (a.n_tokens == b.n_tokens && !memcmp(a.tokens, b.tokens, a.n_tokens * sizeof *a.tokens))
             fail_msg("change %d changed nothing", i);
     }
+    size_t n_biased = 0;
+    for (size_t i = 0; i < b.n_tokens; i++) n_biased += b.tokens[i] == 'b';
+    assert_true(n_biased > 10); // and the change is the one that was asked for
     answer c;
     world_solo(w, &all[5], &b);
     world_solo(w, &all[9], &c);

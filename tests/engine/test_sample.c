@@ -233,6 +233,42 @@ static void window_limits_the_penalties(void **state) {
     assert_int_equal(best_after(p, (float[]){4, 0, 3}, history, 4), 2);
 }
 
+static void bias_is_added_first(void **state) {
+    (void)state;
+    sample_params p = neutral;
+    p.logit_bias = (rf_logit_bias[]){{0, 1}, {2, -0.5f}}, p.n_logit_bias = 2;
+    assert_int_equal(best_after(p, (float[]){4, 4.9f, 0}, NULL, 0), 0);
+    assert_int_equal(best_after(p, (float[]){4, 5.1f, 0}, NULL, 0), 1);
+    assert_int_equal(best_after(p, (float[]){0, 4, 4.4f}, NULL, 0), 1);
+    assert_int_equal(best_after(p, (float[]){0, 4, 4.6f}, NULL, 0), 2);
+    p.logit_bias = (rf_logit_bias[]){{0, 1}, {1, 0.5f}, {0, 1}}, p.n_logit_bias = 3; // one token's add up
+    assert_int_equal(best_after(p, (float[]){4, 5.4f, 0}, NULL, 0), 0);
+    assert_int_equal(best_after(p, (float[]){4, 5.6f, 0}, NULL, 0), 1);
+    const int32_t history[] = {0};
+    p.logit_bias = (rf_logit_bias[]){{0, 1}}, p.n_logit_bias = 1;
+    p.repeat_penalty = 2; // (4 + 1) / 2, not 4 / 2 + 1
+    assert_int_equal(best_after(p, (float[]){4, 2.6f, 0}, history, 1), 1);
+    assert_int_equal(best_after(p, (float[]){4, 2.4f, 0}, history, 1), 0);
+}
+
+static void a_bias_of_100_bans_or_forces(void **state) {
+    (void)state;
+    for (int32_t token = 0; token < N; token++) {
+        sample_params p = neutral;
+        rf_logit_bias bias = {token, -100};
+        p.logit_bias = &bias, p.n_logit_bias = 1;
+        assert_int_equal(support(p), 0x3F & ~(1u << token));
+        bias.bias = 100;
+        assert_int_equal(support(p), 1u << token);
+        p.top_k = 1;
+        assert_int_equal(support(p), 1u << token);
+        p.temperature = 0;
+        assert_int_equal(support(p), 1u << token);
+        bias.bias = -100, p.top_k = 0;
+        assert_int_equal(support(p), token == 3 ? 1u << 1 : 1u << 3); // the best of the others
+    }
+}
+
 static void penalties_come_before_the_filters(void **state) {
     (void)state;
     float logits[N];
@@ -279,11 +315,12 @@ static void extremes_stay_defined(void **state) {
     static const float penalties[] = {1e-38f, 1e-3f, 1, 1e3f, FLT_MAX};
     static const float fractions[] = {1e-45f, FLT_MIN, 0.5f, 1};
     const int32_t history[] = {0, 1, 2, 3, 0};
+    const rf_logit_bias bias[] = {{0, 100}, {1, -100}};
     for (int t = 0; t < 6; t++)
         for (int r = 0; r < 5; r++)
             for (int f = 0; f < 4; f++) {
-                sample_params p = {temperatures[t], fractions[f], fractions[f], 5, penalties[r], -2, -2, 0,
-                                   (uint64_t)r};
+                sample_params p = {
+                    temperatures[t], fractions[f], fractions[f], 5, penalties[r], -2, -2, 0, (uint64_t)r, bias, 2};
                 assert_in_range(once(logits, N, p, history, 5), 0, N - 1);
                 p.top_k = 0;
                 assert_in_range(once(logits, N, p, history, 5), 0, N - 1);
@@ -396,6 +433,8 @@ int main(void) {
         cmocka_unit_test(repeat_penalty_divides_and_multiplies),
         cmocka_unit_test(presence_counts_once_frequency_each),
         cmocka_unit_test(window_limits_the_penalties),
+        cmocka_unit_test(bias_is_added_first),
+        cmocka_unit_test(a_bias_of_100_bans_or_forces),
         cmocka_unit_test(penalties_come_before_the_filters),
         cmocka_unit_test(counts_do_not_leak_to_the_next),
         cmocka_unit_test(non_finite_logits_fail),

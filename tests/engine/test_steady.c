@@ -30,8 +30,10 @@ static void steady_decode_allocates_nothing(void **state) {
     engine *g = world_engine(&w, (engine_config){.speculate = 4});
     rf_params p = rf_params_default();
     const char *stops[] = {"never said"};
+    const rf_logit_bias bias[] = {{'e', 0.1f}, {WORLD_CONTROL, -100}};
     p.prompt = "s\1teady", p.max_tokens = 480, p.ignore_eos = true, p.stop = stops, p.n_stop = 1;
-    p.logprobs = true, p.n_logprobs = 5, p.frequency_penalty = 0.5f, p.top_k = 0;
+    p.logit_bias = bias, p.n_logit_bias = 2, p.logprobs = true, p.n_logprobs = 5, p.frequency_penalty = 0.5f,
+    p.top_k = 0;
     rf_request *r[4];
     rf_event event;
     for (p.seed = 0; p.seed < 4; p.seed++) r[p.seed] = world_submit(g, &p);

@@ -24,6 +24,7 @@ typedef struct kind { // what is asked, apart from when and how urgently
     rf_params params;
     int32_t prompt[N_CTX];
     const char *stops[2];
+    rf_logit_bias bias[2];
     uint32_t limit; // tokens, with the prompt
     bool solved;
     answer solo;
@@ -105,6 +106,8 @@ static void kind_init(sim *s, uint32_t number) {
     if (chance(s, 60)) p->temperature = 0;
     if (chance(s, 20)) p->top_k = below(s, 8);
     if (chance(s, 20)) p->repeat_penalty = 1.5f, p->frequency_penalty = 0.5f;
+    for (int i = 0; i < 2; i++) k->bias[i] = (rf_logit_bias){(int32_t)below(s, 257), (float)between(s, 0, 200) - 100};
+    p->logit_bias = k->bias, p->n_logit_bias = chance(s, 20) ? 2 : 0;
     if (chance(s, 6)) p->logprobs = true, p->n_logprobs = below(s, 4);
     k->stops[0] = "\xEF\xBF\xBD\xEF\xBF\xBD", k->stops[1] = "no such words"; // the first comes up now and then
     p->stop = k->stops, p->n_stop = chance(s, 20) ? 2 : 0;
