@@ -236,12 +236,17 @@ void rf_get_status(const rf_request *request, rf_status *status); // an atomic s
 
 // ---- statistics --------------------------------------------------------------------------------------------------
 
-enum { RF_HISTOGRAM_BUCKETS = 24, RF_HISTOGRAM_FIRST_US = 64 };
+enum { RF_HISTOGRAM_BUCKETS = 24, RF_HISTOGRAM_FIRST_US = 64, RF_BATCH_BUCKETS = 17 };
 
 typedef struct rf_histogram { // of durations
     uint64_t count, sum_us;
     uint64_t buckets[RF_HISTOGRAM_BUCKETS]; // i: shorter than FIRST_US << i and in no bucket before; the last: the rest
 } rf_histogram;
+
+typedef struct rf_batch_histogram { // of the sequences that steps had
+    uint64_t count, sum;
+    uint64_t buckets[RF_BATCH_BUCKETS]; // i: at most 1 << i and in no bucket before; the last: the rest
+} rf_batch_histogram;
 
 typedef struct rf_stats {                           // since the engine was opened, unless it says "now"
     uint64_t n_ended[RF_FINISH_ERROR + 1];          // requests by rf_finish
@@ -255,6 +260,7 @@ typedef struct rf_stats {                           // since the engine was open
     uint64_t n_steps;
     // Durations of steps; from submit to first token; between tokens, where those of one step share its time evenly.
     rf_histogram step, first_token, inter_token;
+    rf_batch_histogram batch;
 } rf_stats;
 // A consistent snapshot as of the last step or end of a request. Takes no lock.
 void rf_get_stats(const rf_engine *engine, rf_stats *stats);

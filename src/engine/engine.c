@@ -312,6 +312,7 @@ bool engine_step(engine *g) {
     read_logits(g);
     g->stats->now.n_steps++;
     histogram_add(&g->stats->now.step, now_us(g) - start_us);
+    histogram_add_batch(&g->stats->now.batch, d->n_planned);
     publish_stats(g);
     return true;
 }

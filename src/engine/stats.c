@@ -12,6 +12,12 @@ void histogram_add(rf_histogram *h, int64_t us) {
     h->buckets[i]++, h->count++, h->sum_us += (uint64_t)us;
 }
 
+void histogram_add_batch(rf_batch_histogram *h, uint32_t n_seqs) {
+    uint32_t i = 0;
+    while (i + 1 < RF_BATCH_BUCKETS && n_seqs > 1u << i) i++;
+    h->buckets[i]++, h->count++, h->sum += n_seqs;
+}
+
 void stats_publish(stats *s) {
     uint64_t words[STATS_WORDS];
     memcpy(words, &s->now, sizeof words);

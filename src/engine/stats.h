@@ -18,5 +18,6 @@ typedef struct stats {
 } stats;
 
 void histogram_add(rf_histogram *h, int64_t us);
+void histogram_add_batch(rf_batch_histogram *h, uint32_t n_seqs);
 void stats_publish(stats *s);                   // engine thread
 void stats_read(const stats *s, rf_stats *out); // any thread

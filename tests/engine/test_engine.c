@@ -689,6 +689,26 @@ static void everything_is_counted(void **state) {
     world_end(g);
 }
 
+static void batches_are_counted(void **state) {
+    world *w = *state;
+    engine *g = world_engine(w, (engine_config){.max_running = 8});
+    rf_request *r[6];
+    for (uint32_t i = 0; i < 6; i++) {
+        rf_params p = request_for("b", 1 + i, i); // one less with every step
+        r[i] = world_submit(g, &p);
+    }
+    while (engine_step(g)) continue;
+    rf_stats s;
+    rf_get_stats(g, &s);
+    static const uint64_t expected[] = {1, 1, 2, 2}; // 1; 2; 3 and 4; 5 and 6
+    assert_memory_equal(s.batch.buckets, expected, sizeof expected);
+    assert_int_equal(s.batch.count, 6);
+    assert_int_equal(s.batch.count, s.n_steps);
+    assert_int_equal(s.batch.sum, 1 + 2 + 3 + 4 + 5 + 6);
+    for (int i = 0; i < 6; i++) rf_release(r[i]);
+    world_end(g);
+}
+
 static void cache_and_preemptions_are_counted(void **state) {
     world *w = *state;
     engine *g = world_engine(w, (engine_config){.n_pages = 8, .info.n_ctx = 256});
@@ -768,6 +788,7 @@ int main(void) {
         cmocka_unit_test(a_failed_request_leaves_nothing_behind),
         cmocka_unit_test(many_answers_read_their_prompt_once),
         cmocka_unit_test(everything_is_counted),
+        cmocka_unit_test(batches_are_counted),
         cmocka_unit_test(cache_and_preemptions_are_counted),
         cmocka_unit_test(steps_are_bounded),
     };

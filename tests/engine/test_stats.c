@@ -21,6 +21,20 @@ static void every_duration_has_its_bucket(void **state) {
     }
 }
 
+static void every_batch_has_its_bucket(void **state) {
+    (void)state;
+    static const struct {
+        uint32_t n_seqs, bucket;
+    } rows[] = {{1, 0}, {2, 1}, {3, 2}, {4, 2}, {5, 3}, {8, 3}, {9, 4}, {1 << 16, 16}, {UINT32_MAX, 16}};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        rf_batch_histogram h = {0};
+        histogram_add_batch(&h, rows[i].n_seqs);
+        assert_int_equal(h.buckets[rows[i].bucket], 1);
+        assert_int_equal(h.count, 1);
+        assert_int_equal(h.sum, rows[i].n_seqs);
+    }
+}
+
 enum { PUBLICATIONS = 3000 }; // that the reader must have seen
 
 typedef struct writer {
@@ -61,6 +75,7 @@ static void readers_see_whole_publications(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_duration_has_its_bucket),
+        cmocka_unit_test(every_batch_has_its_bucket),
         cmocka_unit_test(readers_see_whole_publications),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
