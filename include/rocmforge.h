@@ -22,9 +22,9 @@
 //
 // Threads: every function may be called from any thread, except that one request's rf_poll/rf_wait belong to one thread
 // at a time. Ownership: who gets an object from a function that returns one must give it back (close, release).
-// Laws: the tokens of a request depend on the model file, its prompt, its parameters and its seed, and on nothing else;
-// every accepted request gets exactly one RF_EVENT_END, always last; rf_cancel is legal at any time, any number of
-// times.
+// Laws: the tokens or the embedding of a request depend on the model file, its prompt, its parameters and its seed, and
+// on nothing else; every accepted request gets exactly one RF_EVENT_END, always last; rf_cancel is legal at any time,
+// any number of times.
 #pragma once
 
 #include <stdbool.h>
@@ -130,6 +130,8 @@ void rf_prompt_free(rf_prompt *prompt);
 
 typedef struct rf_request rf_request;
 
+typedef enum rf_embed { RF_EMBED_NONE = 0, RF_EMBED_MEAN, RF_EMBED_LAST } rf_embed;
+
 typedef struct rf_logit_bias {
     int32_t token;
     float bias; // [-100, 100]
@@ -143,6 +145,11 @@ typedef struct rf_params {
     const int32_t *prompt_tokens;
     size_t n_prompt_tokens;
     bool parse_special; // "<|im_start|>" in the text is the control token
+
+    // Not an answer, but the prompt's embedding is wanted: its hidden states after the final norm, their mean or the
+    // last one, made 1 long (Euclid). It comes with the END event, RF_FINISH_STOP. What shapes answers is without
+    // effect, and the prompt may fill the context.
+    rf_embed embed;
 
     uint32_t max_tokens;     // 1..; 0: until the context is full
     float temperature;       // 0: greedy. >= 0
@@ -213,6 +220,8 @@ typedef struct rf_event { // pointers are borrowed until the next rf_poll/rf_wai
     rf_finish finish;                 // END
     rf_error error;                   // END with RF_FINISH_ERROR
     rf_usage usage;                   // END
+    const float *embedding;           // END with RF_FINISH_STOP, with params.embed: [n_embedding], the model's d_model
+    size_t n_embedding;
 } rf_event;
 
 // Hands a request to the engine. The parameters are validated here, once, for every front end. NULL and *error when a

@@ -104,6 +104,8 @@ bool api_check_params(const rf_params *p, uint32_t n_vocab, err *e) {
         if (!in_range(&ranges[i], e)) return false;
     uint32_t most = n_vocab < SAMPLE_MAX_LOGPROBS ? n_vocab : SAMPLE_MAX_LOGPROBS;
     if (p->n_logprobs > most) return fail(e, ERR_USAGE, "n_logprobs is %u; it must be at most %u", p->n_logprobs, most);
+    if (p->embed != RF_EMBED_NONE && p->embed != RF_EMBED_MEAN && p->embed != RF_EMBED_LAST)
+        return fail(e, ERR_USAGE, "embed is %d; it must be 0 (an answer), 1 (mean) or 2 (last)", (int)p->embed);
     if (p->timeout_ms < 0)
         return fail(e, ERR_USAGE, "timeout_ms is %lld; it must not be negative", (long long)p->timeout_ms);
     if (p->id && strnlen(p->id, MAX_ID_BYTES + 1) > MAX_ID_BYTES)
@@ -120,15 +122,15 @@ static void tokens_append(tokens *t, int32_t id) {
     t->ids[t->n++] = id;
 }
 
-static bool fits(const engine_config *c, size_t n_tokens, err *e) {
-    if (n_tokens < c->info.n_ctx) return true;
-    return fail(e, ERR_TOO_LONG, "the prompt has %zu tokens; the context holds %u, one of them for the answer",
-                n_tokens, c->info.n_ctx);
+static bool fits(const engine_config *c, const rf_params *p, size_t n_tokens, err *e) {
+    if (n_tokens < (size_t)c->info.n_ctx + (p->embed ? 1 : 0)) return true;
+    return fail(e, ERR_TOO_LONG, "the prompt has %zu tokens; the context holds %u%s", n_tokens, c->info.n_ctx,
+                p->embed ? "" : ", one of them for the answer");
 }
 
 static bool read_tokens(const engine_config *c, const rf_params *p, tokens *out, err *e) {
     if (!p->prompt_tokens) return fail(e, ERR_USAGE, "prompt_tokens is NULL, but n_prompt_tokens is not 0");
-    if (!fits(c, p->n_prompt_tokens, e)) return false;
+    if (!fits(c, p, p->n_prompt_tokens, e)) return false;
     for (size_t i = 0; i < p->n_prompt_tokens; i++) {
         int32_t id = p->prompt_tokens[i];
         if (id < 0 || (uint32_t)id >= c->info.n_vocab)
@@ -145,7 +147,7 @@ static bool read_text(const engine_config *c, const rf_params *p, tokens *out, e
     if (vocab_adds_bos(c->vocab)) tokens_append(out, vocab_bos(c->vocab));
     if (!vocab_encode(c->vocab, p->prompt, n_bytes, p->parse_special, out, e)) return false;
     if (!out->n) return fail(e, ERR_USAGE, "the prompt has no token: the vocabulary knows none of its bytes");
-    return fits(c, out->n, e);
+    return fits(c, p, out->n, e);
 }
 
 rf_request *rf_submit(rf_engine *g, const rf_params *p, rf_error *error) {

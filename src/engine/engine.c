@@ -1,6 +1,7 @@
 // Implements engine.h. Read it from engine_run upwards.
 #include "engine/engine.h"
 
+#include "engine/embed.h"
 #include "engine/stats.h"
 
 #include <signal.h>
@@ -15,6 +16,7 @@ struct rf_engine {
     sampler *sampler;
     stats *stats;
     float *logits;  // [engine_logits_rows][logits_stride]
+    float *hidden;  // [step_tokens][hidden_stride], behind the logits
     step_seq *seqs; // [max_running]
     pthread_t thread;
     bool has_thread;
@@ -78,7 +80,9 @@ uint32_t engine_logits_rows(const engine_config *c) {
     return c->max_running + (uint32_t)(n_drafts < DRAFT_MOST ? n_drafts : DRAFT_MOST);
 }
 
-size_t engine_logits_bytes(const engine_config *c) { return engine_logits_rows(c) * c->logits_stride * sizeof(float); }
+size_t engine_output_bytes(const engine_config *c) {
+    return (engine_logits_rows(c) * c->logits_stride + c->step_tokens * c->hidden_stride) * sizeof(float);
+}
 
 engine *engine_new(const engine_config *c, err *e) {
     engine *g = xcalloc(1, sizeof *g);
@@ -91,7 +95,8 @@ engine *engine_new(const engine_config *c, err *e) {
     g->seqs = xcalloc(c->max_running, sizeof *g->seqs);
     schedule_init(&g->schedule, c->max_running, c->max_queue, c->step_tokens, c->speculate);
     g->schedule.cost.fixed_rows = c->fixed_rows;
-    g->logits = large_alloc(engine_logits_bytes(c), "the logits of a step", e);
+    g->logits = large_alloc(engine_output_bytes(c), "the outputs of a step", e);
+    if (g->logits) g->hidden = g->logits + engine_logits_rows(c) * c->logits_stride;
     if (!g->logits || !kv_init(&g->kv, c->n_pages, c->page_bytes, e)) return engine_free(g), NULL;
     if (c->hash_mask) g->kv.hash_mask = c->hash_mask;
     publish_stats(g);
@@ -101,7 +106,7 @@ engine *engine_new(const engine_config *c, err *e) {
 void engine_free(engine *g) {
     schedule_free(&g->schedule);
     kv_free(&g->kv);
-    large_free(g->logits, engine_logits_bytes(&g->config));
+    large_free(g->logits, engine_output_bytes(&g->config));
     sampler_free(g->sampler);
     free(g->seqs), free(g->stats);
     door_release(g->door);
@@ -211,7 +216,13 @@ static void plan(engine *g) {
     }
 }
 
-static bool wants_logits(const sequence *s) { return s->n_planned == sequence_pending(s); }
+static bool reads_last(const sequence *s) { return s->n_planned == sequence_pending(s); }
+
+static uint32_t logits_wanted(const sequence *s) { return s->embed ? 0 : reads_last(s) + s->n_drafts; }
+
+static uint32_t hidden_wanted(const sequence *s) {
+    return s->embed == RF_EMBED_MEAN ? s->n_planned : s->embed && reads_last(s);
+}
 
 static void run_forward(engine *g) {
     const schedule *d = &g->schedule;
@@ -221,9 +232,10 @@ static void run_forward(engine *g) {
                                 .n_tokens = s->n_planned + s->n_drafts,
                                 .n_cached = s->kv.n_cached,
                                 .pages = s->kv.pages,
-                                .n_logits = wants_logits(s) + s->n_drafts};
+                                .n_logits = logits_wanted(s),
+                                .n_hidden = hidden_wanted(s)};
     }
-    step work = {.seqs = g->seqs, .n_seqs = d->n_planned, .kv = g->kv.memory, .logits = g->logits};
+    step work = {.seqs = g->seqs, .n_seqs = d->n_planned, .kv = g->kv.memory, .logits = g->logits, .hidden = g->hidden};
     g->config.forward.run(g->config.forward.self, &work);
 }
 
@@ -283,20 +295,43 @@ static void extend_by_rows(engine *g, sequence *s, const float *logits) {
     s->draft_credit = draft_settle(s->draft_credit, g->schedule.cost, n_drafts, s->n_tokens - n_tokens - 1);
 }
 
-// Every planned sequence reads its rows of logits, in the order of the plan.
-static void read_logits(engine *g) {
+static void commit(engine *g, sequence *s) {
+    kv_commit(&g->kv, &s->kv, s->n_planned);
+    s->n_planned = 0;
+}
+
+// The rows go into the sum, which begins anew with the first: after a preemption all are read again.
+static void embed_rows(engine *g, sequence *s, const float *rows) {
+    uint32_t n = g->config.info.d_model;
+    if (s->kv.n_cached == 0) memset(s->embedding, 0, n * sizeof *s->embedding);
+    for (uint32_t i = 0; i < hidden_wanted(s); i++) embed_add(s->embedding, rows + i * g->config.hidden_stride, n);
+    if (!reads_last(s)) return commit(g, s);
+    if (!embed_finish(s->embedding, n)) {
+        err e = {0};
+        fail(&e, ERR_NUMERIC, "the model produced hidden states that are not finite, or all zero");
+        return engine_retire(g, s, RF_FINISH_ERROR, &e);
+    }
+    commit(g, s);
+    request_embed(s->request, s->embedding, n);
+    s->embedding = NULL;
+    engine_retire(g, s, RF_FINISH_STOP, NULL);
+}
+
+// Every planned sequence reads its rows, in the order of the plan.
+static void read_outputs(engine *g) {
     const schedule *d = &g->schedule;
-    const float *logits = g->logits;
+    const float *logits = g->logits, *hidden = g->hidden;
     for (uint32_t i = 0; i < d->n_planned; i++) {
         sequence *s = d->planned[i];
-        if (wants_logits(s)) {
-            const float *rows = logits;
-            logits += (1 + s->n_drafts) * g->config.logits_stride;
-            extend_by_rows(g, s, rows);
-        } else {
-            kv_commit(&g->kv, &s->kv, s->n_planned);
-            s->n_planned = 0;
-        }
+        const float *its_logits = logits, *its_hidden = hidden;
+        logits += logits_wanted(s) * g->config.logits_stride;
+        hidden += hidden_wanted(s) * g->config.hidden_stride;
+        if (s->embed)
+            embed_rows(g, s, its_hidden);
+        else if (reads_last(s))
+            extend_by_rows(g, s, its_logits);
+        else
+            commit(g, s);
     }
 }
 
@@ -309,7 +344,7 @@ bool engine_step(engine *g) {
     plan(g);
     if (d->n_planned == 0) return false;
     run_forward(g);
-    read_logits(g);
+    read_outputs(g);
     g->stats->now.n_steps++;
     histogram_add(&g->stats->now.step, now_us(g) - start_us);
     histogram_add_batch(&g->stats->now.batch, d->n_planned);
@@ -321,11 +356,12 @@ bool engine_step(engine *g) {
 
 request *engine_submit(engine *g, const rf_params *p, const int32_t *prompt, uint32_t n_prompt, err *e) {
     uint32_t n_ctx = g->config.info.n_ctx;
-    check(n_prompt >= 1 && n_prompt < n_ctx);
+    check(n_prompt >= 1 && n_prompt + !p->embed <= n_ctx);
     bool short_answer = p->max_tokens && p->max_tokens < n_ctx - n_prompt;
-    uint32_t limit = short_answer ? n_prompt + p->max_tokens : n_ctx;
+    uint32_t limit = p->embed ? n_prompt : short_answer ? n_prompt + p->max_tokens : n_ctx;
     request *r = request_new(g->door, n_prompt, p);
     sequence *s = sequence_new(r, prompt, n_prompt, limit, p);
+    if (p->embed) s->embedding = xcalloc(g->config.info.d_model, sizeof *s->embedding);
     s->submitted_us = now_us(g);
     // Saturates: a timeout of centuries is none.
     if (p->timeout_ms && p->timeout_ms < (INT64_MAX - s->submitted_us) / 1000)

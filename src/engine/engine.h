@@ -16,7 +16,7 @@
 #include "text/chat_template.h"
 #include "text/vocab.h"
 
-// Runs a step: writes K and V of its tokens into its pages and the wanted rows of logits. Cannot fail.
+// Runs a step: writes K and V of its tokens into its pages, and the rows that are wanted. Cannot fail.
 typedef struct forward {
     void *self;
     void (*run)(void *self, const step *s);
@@ -28,8 +28,9 @@ typedef struct engine_config {
     const vocab *vocab;        // lives as long as forward
     const chat_template *chat; // the same; NULL: there is none
     const struct clock *clock; // NULL: the machine's
-    rf_model_info info;        // handed out as it is; n_ctx and n_vocab are the engine's limits
+    rf_model_info info;        // handed out as it is; n_ctx, n_vocab and d_model are the engine's limits
     size_t logits_stride;      // floats between rows of logits
+    size_t hidden_stride;      // floats between rows of hidden states
     size_t page_bytes;
     uint32_t n_pages; // * KV_PAGE_TOKENS >= info.n_ctx
     uint32_t max_running, max_queue, step_tokens, speculate;
@@ -40,7 +41,7 @@ typedef struct engine_config {
 typedef struct rf_engine engine;
 
 uint32_t engine_logits_rows(const engine_config *c); // most that one step can ask for
-size_t engine_logits_bytes(const engine_config *c);  // what engine_new allocates besides the KV pool
+size_t engine_output_bytes(const engine_config *c);  // what engine_new allocates besides the KV pool
 // NULL if a large allocation fails; forward is then closed as well.
 engine *engine_new(const engine_config *c, err *e);
 void engine_free(engine *g); // stopped, with nothing live
@@ -51,8 +52,8 @@ const schedule *engine_get_schedule(const engine *g);  // the same
 void engine_get_stats(const engine *g, rf_stats *out); // any thread
 void engine_check(const engine *g);                    // the same; recomputes every invariant of KV and sequences
 
-// Any thread. Checked parameters and a prompt of 1 .. n_ctx - 1 tokens (copied) become a live request, held by one
-// caller. NULL with ERR_BUSY or ERR_STOPPED.
+// Any thread. Checked parameters and a prompt (copied) of 1 .. n_ctx - 1 tokens, n_ctx for an embedding, become a live
+// request, held by one caller. NULL with ERR_BUSY or ERR_STOPPED.
 request *engine_submit(engine *g, const rf_params *p, const int32_t *prompt, uint32_t n_prompt, err *e);
 // One step. False if there was nothing to run.
 bool engine_step(engine *g);

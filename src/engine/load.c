@@ -80,17 +80,17 @@ typedef struct work {
     const engine_config *c;
 } work;
 
-// Of one request: its tokens and its bias.
-static uint64_t request_bytes(uint32_t n_ctx) {
-    return n_ctx * sizeof(int32_t) + SAMPLE_MAX_BIAS * sizeof(rf_logit_bias);
+// Of one request: its tokens, and its bias or its embedding.
+static uint64_t request_bytes(const engine_config *c, uint32_t n_ctx) {
+    return n_ctx * sizeof(int32_t) + SAMPLE_MAX_BIAS * sizeof(rf_logit_bias) + c->info.d_model * sizeof(float);
 }
 
-// Scratch and logits of a step, and every request that may be here at once.
+// Scratch and outputs of a step, and every request that may be here at once.
 static uint64_t work_bytes(const void *arg, uint32_t n_ctx) {
     const work *w = arg;
     const engine_config *c = w->c;
     return scratch_bytes(w->l->model, c->step_tokens, engine_logits_rows(c), n_ctx, pool_size(w->l->pool)) +
-           engine_logits_bytes(c) + (c->max_running + c->max_queue) * request_bytes(n_ctx);
+           engine_output_bytes(c) + (c->max_running + c->max_queue) * request_bytes(c, n_ctx);
 }
 
 static bool plan_memory(const loaded *l, const rf_engine_options *o, engine_config *c, err *e) {
@@ -148,6 +148,7 @@ static bool load(loaded *l, const char *path, const rf_engine_options *o, engine
     c->page_bytes = model_kv_page_bytes(l->model);
     c->logits_stride = model_logits_stride(l->model);
     c->fixed_rows = FIXED_ROWS[model_get_kernels(l->model)->isa];
+    c->hidden_stride = model_hidden_stride(l->model);
     c->info = describe(l, memory_bytes);
     if (!plan_memory(l, o, c, e)) return false;
     l->scratch = scratch_new(l->model, c->step_tokens, engine_logits_rows(c), c->info.n_ctx, c->info.n_threads, e);

@@ -53,7 +53,7 @@ void request_drop(request *r) {
     pthread_cond_destroy(&r->ready);
     pthread_mutex_destroy(&r->lock);
     door_release(r->door);
-    free(r->id);
+    free(r->id), free(r->embedding);
     free(r);
 }
 
@@ -88,6 +88,13 @@ void request_deliver(request *r, const char *text, size_t n_bytes, const int32_t
         o->tokens[o->n_tokens++] = *token;
     }
     announce(r, had_event);
+    pthread_mutex_unlock(&r->lock);
+}
+
+void request_embed(request *r, float *embedding, uint32_t n) {
+    pthread_mutex_lock(&r->lock);
+    check(!r->ended && !r->embedding);
+    r->embedding = embedding, r->n_embedding = n;
     pthread_mutex_unlock(&r->lock);
 }
 
@@ -152,7 +159,12 @@ static bool take_event(request *r, rf_event *event) {
                             .logprobs = o->logprobs};
     } else if (r->ended && !r->end_taken) {
         r->end_taken = true;
-        *event = (rf_event){.kind = RF_EVENT_END, .finish = r->finish, .error = r->error, .usage = r->usage};
+        *event = (rf_event){.kind = RF_EVENT_END,
+                            .finish = r->finish,
+                            .error = r->error,
+                            .usage = r->usage,
+                            .embedding = r->embedding,
+                            .n_embedding = r->n_embedding};
     }
     return event->kind != RF_EVENT_NONE;
 }

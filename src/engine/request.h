@@ -38,6 +38,8 @@ typedef struct rf_request {
     rf_finish finish;
     rf_error error;
     rf_usage usage;
+    float *embedding; // [n_embedding]; NULL: none
+    uint32_t n_embedding;
     void (*notify)(void *arg);
     void *notify_arg;
 } request;
@@ -52,4 +54,5 @@ void request_publish(request *r, rf_state state, rf_finish finish, uint32_t n_ge
 // Text and at most one token (n_tokens 0 or 1) with its log-probabilities [logprob_width], if any are kept.
 void request_deliver(request *r, const char *text, size_t n_bytes, const int32_t *token,
                      const rf_token_logprob *logprobs);
+void request_embed(request *r, float *embedding, uint32_t n); // takes it; shown with the end
 void request_end(request *r, rf_finish finish, const err *error, const rf_usage *usage);

@@ -88,7 +88,7 @@ static void reserve_running(schedule *s, kv *k) {
 // another page of its own tokens is made, so it does not wait for ever.
 static bool made_by_others(const schedule *s, const sequence *q) {
     uint32_t n_tokens = q->kv.n_cached + KV_PAGE_TOKENS;
-    if (n_tokens >= q->n_tokens) return false;
+    if (n_tokens > sequence_skippable(q)) return false;
     for (uint32_t i = 0; i < s->n_running; i++) {
         const sequence *r = s->running[i];
         if (r->kv.n_cached + r->n_planned >= n_tokens &&
@@ -98,11 +98,10 @@ static bool made_by_others(const schedule *s, const sequence *q) {
     return false;
 }
 
-// Starts q with what is cached of it and pages for its next chunk; false, and nothing taken, if it must wait. The last
-// token is always read, for its logits. A chunk is never trimmed to the pages left: with less than that, reading it
-// would soon be for nothing.
+// Starts q with what is cached of it and pages for its next chunk; false, and nothing taken, if it must wait. A chunk
+// is never trimmed to the pages left: with less than that, reading it would soon be for nothing.
 static bool begin(const schedule *s, sequence *q, kv *k, uint32_t left) {
-    kv_adopt(k, &q->kv, q->n_tokens - 1);
+    kv_adopt(k, &q->kv, sequence_skippable(q));
     uint32_t n = sequence_pending(q) < left ? sequence_pending(q) : left;
     if (!made_by_others(s, q) && kv_reserve(k, &q->kv, q->kv.n_cached + n)) {
         q->n_planned = n;

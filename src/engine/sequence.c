@@ -29,6 +29,7 @@ sequence *sequence_new(request *r, const int32_t *prompt, uint32_t n_prompt, uin
         .ignore_eos = params->ignore_eos,
         .logprobs = params->logprobs,
         .n_logprobs = params->n_logprobs,
+        .embed = params->embed,
         .text = text_stream_new(params->stop, params->n_stop),
         .deadline_us = INT64_MAX,
         .admitted_us = -1,
@@ -46,13 +47,14 @@ sequence *sequence_new(request *r, const int32_t *prompt, uint32_t n_prompt, uin
 void sequence_free(sequence *s) {
     kv_table_free(&s->kv);
     text_stream_free(s->text);
-    free(s->tokens), free(s->logit_bias);
+    free(s->tokens), free(s->logit_bias), free(s->embedding);
     free(s);
 }
 
 void sequence_check(const sequence *s) {
     check(s->n_prompt >= 1 && s->n_prompt <= s->n_tokens && s->n_tokens <= s->limit);
     check(s->kv.n_cached <= s->n_tokens && s->n_planned <= sequence_pending(s));
+    check(!s->embed || s->n_prompt == s->limit);
     check(s->n_drafts == 0 || (s->n_planned == 1 && s->n_tokens + s->n_drafts < s->limit));
     check(s->running || (s->kv.n_pages == 0 && s->kv.n_cached == 0 && s->n_planned == 0 && s->n_drafts == 0));
 }

@@ -25,7 +25,7 @@ typedef struct sequence {
 
     int32_t *tokens; // [limit], prompt then answer
     uint32_t n_prompt, n_tokens;
-    uint32_t limit;     // n_prompt + max_tokens, or where the context ends
+    uint32_t limit;     // n_prompt + max_tokens, or where the context ends; n_prompt for an embedding
     uint32_t n_planned; // tokens of this step, taken after kv.n_cached
     uint32_t n_drafts;  // of this step, after those: guesses of tokens[n_tokens ...]
     uint32_t n_reused;  // of the prompt, found in the cache when first admitted
@@ -40,6 +40,9 @@ typedef struct sequence {
     uint32_t n_logprobs;
     text_stream *text;
 
+    rf_embed embed;
+    float *embedding; // [d_model] hidden states so far, added up (embed.h); NULL if no embedding is wanted
+
     int64_t deadline_us;                               // INT64_MAX: none
     int64_t submitted_us, admitted_us, first_token_us; // -1: not yet
     int64_t last_token_us;
@@ -51,6 +54,9 @@ sequence *sequence_new(request *r, const int32_t *prompt, uint32_t n_prompt, uin
 void sequence_free(sequence *s); // its pages must be released
 
 static inline uint32_t sequence_pending(const sequence *s) { return s->n_tokens - s->kv.n_cached; }
+// How many of its first tokens need not be read if their pages are found: what is wanted of the last is in no page, and
+// a mean is of all.
+static inline uint32_t sequence_skippable(const sequence *s) { return s->embed == RF_EMBED_MEAN ? 0 : s->n_tokens - 1; }
 static inline rf_state sequence_state(const sequence *s) {
     return !s->running ? RF_QUEUED : sequence_pending(s) > 1 || s->n_tokens == s->n_prompt ? RF_PREFILL : RF_DECODE;
 }

@@ -48,11 +48,14 @@ struct scratch {
     uint32_t *row_pos;                     // [rows] its absolute position
     uint32_t *seq_row;                     // [rows + 1] first row of each sequence
     uint32_t *logit_row;                   // [max_logits] row of each wanted row of logits
+    uint32_t *hidden_row;                  // [rows] the same for hidden states
     tile *tiles;                           // [...]
     float *part_max, *part_sum, *part_out; // [n_slots][blocks][ATTN_MAX_QUERIES] and the same times head_dim
 };
 
 static uint32_t pad16(uint32_t n) { return (n + 15) & ~15u; }
+size_t model_hidden_stride(const model *m) { return pad16(m->config.d_model); }
+
 static uint32_t max_blocks(uint32_t max_context) { return (max_context + ATTN_BLOCK - 1) / ATTN_BLOCK; }
 static uint32_t tiles_of(uint32_t n_queries) { return (n_queries + ATTN_MAX_QUERIES - 1) / ATTN_MAX_QUERIES; }
 
@@ -99,6 +102,7 @@ static void lay_out(scratch *s, const model_config *c, arena *a) {
     s->row_pos = take(a, rows, sizeof(uint32_t));
     s->seq_row = take(a, (size_t)rows + 1, sizeof(uint32_t));
     s->logit_row = take(a, s->max_logits, sizeof(uint32_t));
+    s->hidden_row = take(a, rows, sizeof(uint32_t));
     // Each sequence rounds its queries up to whole tiles; a sequence has at least one row.
     size_t queries = (size_t)rows * (c->n_heads / c->n_kv_heads);
     s->tiles = take(a, c->n_kv_heads * (queries / ATTN_MAX_QUERIES + rows), sizeof(tile));
@@ -146,8 +150,9 @@ typedef struct run {
     const step *step;
     scratch *s;
     int n_workers;
-    uint32_t n_rows, n_logits, n_tiles, n_blocks; // n_blocks: of the longest sequence
-    bool split_blocks;                            // few tiles: share out their blocks as well
+    uint32_t n_rows, n_logits, n_hidden, n_tiles;
+    uint32_t n_blocks; // of the longest sequence
+    bool split_blocks; // few tiles: share out their blocks as well
 } run;
 
 static size_t layer_offset(const model *m, uint32_t layer, uint32_t kv_head) {
@@ -166,12 +171,14 @@ static void describe_rows(run *r) {
     for (uint32_t q = 0; q < r->step->n_seqs; q++) {
         const step_seq *seq = &r->step->seqs[q];
         check(seq->n_tokens > 0 && seq->n_logits <= seq->n_tokens && r->n_rows + seq->n_tokens <= s->max_tokens);
+        check(seq->n_hidden <= seq->n_tokens && (seq->n_hidden == 0 || seq->n_logits == 0));
         check(seq->n_cached + seq->n_tokens <= s->max_context && r->n_logits + seq->n_logits <= s->max_logits);
         s->seq_row[q] = r->n_rows;
         for (uint32_t i = 0; i < seq->n_tokens; i++, r->n_rows++) {
             s->row_seq[r->n_rows] = q;
             s->row_pos[r->n_rows] = seq->n_cached + i;
             if (i + seq->n_logits >= seq->n_tokens) s->logit_row[r->n_logits++] = r->n_rows;
+            if (i + seq->n_hidden >= seq->n_tokens) s->hidden_row[r->n_hidden++] = r->n_rows;
         }
         for (uint32_t head = 0; head < c->n_kv_heads; head++)
             for (uint32_t t = 0; t < tiles_of(seq->n_tokens * group); t++)
@@ -397,21 +404,24 @@ static void run_layer(const run *r, uint32_t i, int worker, op *o) {
     multiply(r, &o[10], &s->in_down, s->gate, down, 1, r->n_rows);
 }
 
+// The rows that somebody wants, normed: hidden states as they are, the others through the head.
 static void run_head(const run *r, op *o) {
     const model_config *c = &r->m->config;
     const kernels *k = r->m->kernels;
     scratch *s = r->s;
-    uint32_t stride = pad16(c->d_model);
+    uint32_t stride = pad16(c->d_model), n_rows = r->n_logits + r->n_hidden;
     product head[] = {{&r->m->head, r->step->logits}};
-    for_rows(r, &o[0], r->n_logits, i) {
-        size_t row = (size_t)s->logit_row[i] * stride;
-        float *h = s->head_rows + (size_t)i * stride;
+    for_rows(r, &o[0], n_rows, i) {
+        bool is_hidden = i >= r->n_logits;
+        uint32_t to = is_hidden ? i - r->n_logits : i;
+        size_t row = (size_t)(is_hidden ? s->hidden_row : s->logit_row)[to] * stride;
+        float *h = (is_hidden ? r->step->hidden : s->head_rows) + (size_t)to * stride;
         k->add(s->x + row, s->y + row, c->d_model);
         k->rmsnorm(s->x + row, r->m->output_norm, c->rms_eps, c->d_model, h);
-        prepare(k, &s->in_head, head, 1, i, h);
+        if (!is_hidden) prepare(k, &s->in_head, head, 1, to, h);
     }
-    wait_rows(&o[0], r->n_logits);
-    multiply(r, &o[1], &s->in_head, s->head_rows, head, 1, r->n_logits);
+    wait_rows(&o[0], n_rows);
+    if (r->n_logits) multiply(r, &o[1], &s->in_head, s->head_rows, head, 1, r->n_logits);
 }
 
 static void run_step(void *arg, int worker) {
@@ -421,7 +431,7 @@ static void run_step(void *arg, int worker) {
     wait_rows(o, r->n_rows);
     o++;
     for (uint32_t i = 0; i < r->m->config.n_layers; i++, o += OPS_PER_LAYER) run_layer(r, i, worker, o);
-    if (r->n_logits) run_head(r, o);
+    if (r->n_logits + r->n_hidden) run_head(r, o);
 }
 
 void model_forward(const model *m, const step *step, scratch *s, pool *threads) {

@@ -49,6 +49,7 @@ typedef struct step_seq {
     uint32_t n_cached;
     const uint32_t *pages; // page indices; covers n_cached + n_tokens tokens
     uint32_t n_logits;     // logits wanted for this many of the last tokens (0..n_tokens)
+    uint32_t n_hidden;     // hidden states wanted, likewise; 0 if any logits are
 } step_seq;
 
 typedef struct step {
@@ -56,9 +57,11 @@ typedef struct step {
     uint32_t n_seqs;
     uint8_t *kv;   // base of the page pool
     float *logits; // [Σ n_logits][model_logits_stride], in order of sequences, then tokens
+    float *hidden; // [Σ n_hidden][model_hidden_stride], likewise: after the final norm
 } step;
 
 size_t model_logits_stride(const model *m); // floats between rows of logits, >= n_vocab
+size_t model_hidden_stride(const model *m); // floats between rows of hidden states, >= d_model
 
 // Scratch for steps of at most max_tokens tokens and max_logits rows of logits. No malloc afterwards.
 typedef struct scratch scratch;
@@ -67,6 +70,6 @@ scratch *scratch_new(const model *m, uint32_t max_tokens, uint32_t max_logits, u
 void scratch_free(scratch *s);
 size_t scratch_bytes(const model *m, uint32_t max_tokens, uint32_t max_logits, uint32_t max_context, int n_threads);
 
-// Runs the step on the pool; writes K and V into the pages and the wanted logits. Cannot fail: non-finite values show
-// up in the logits of the rows they belong to, and only there.
+// Runs the step on the pool; writes K and V into the pages, and what is wanted. Cannot fail: non-finite values show up
+// in the logits and hidden states of the rows they belong to, and only there.
 void model_forward(const model *m, const step *s, scratch *scratch, pool *threads);

@@ -1,10 +1,10 @@
 // World: what the engine's tests live in: a small byte vocabulary, a clock moved by hand, and a fake forward.
 //
 // The fake keeps a "KV": every token writes a hash of (its position, itself, the hash before it, read back through the
-// page table), and logits are a hash of every slot so far, read the same way. So an answer changes when a page is lost,
-// shared, stale or out of order, and the same prompt run alone is an oracle for any load.
-// A prompt that begins with WORLD_POISON gets NaN logits once it has world.n_healthy tokens. One whose second token is
-// WORLD_ECHO mostly goes on with the token of WORLD_PERIOD before, so that it can be guessed.
+// page table), and logits and hidden states are a hash of every slot so far, read the same way. So an answer changes
+// when a page is lost, shared, stale or out of order, and the same prompt run alone is an oracle for any load.
+// A prompt that begins with WORLD_POISON gets NaN for them once it has world.n_healthy tokens. One whose second token
+// is WORLD_ECHO mostly goes on with the token of WORLD_PERIOD before, so that it can be guessed.
 #pragma once
 
 #include "engine/api.h"
@@ -25,7 +25,9 @@ enum {
     WORLD_CONTROL = 257,
     WORLD_POISON = 258,
     WORLD_VOCAB = 259,
-    WORLD_STRIDE = 272
+    WORLD_STRIDE = 272,
+    WORLD_WIDTH = 12, // of a hidden state
+    WORLD_HIDDEN_STRIDE = 16
 };
 
 typedef struct slot {
@@ -40,7 +42,8 @@ typedef struct world {
     struct manual_clock clock;
     uint32_t n_healthy;
     uint32_t n_steps, n_seqs, n_tokens, max_step_tokens; // what the fake was asked for: last step; largest
-    uint32_t n_rows, n_total;                            // rows of logits, last step; tokens since the start
+    uint32_t n_rows, n_hidden;                           // rows of logits and hidden states, last step
+    uint32_t n_total;                                    // tokens since the start
     void (*during)(struct world *w);                     // called in the middle of a step
     void *arg;
 } world;
@@ -57,9 +60,22 @@ static inline slot *world_slot(const step *s, const step_seq *q, uint32_t positi
            position % KV_PAGE_TOKENS;
 }
 
-static inline void world_logits(const world *w, const step *s, const step_seq *q, uint32_t n, float *out) {
+static inline uint64_t world_state(const step *s, const step_seq *q, uint32_t n) {
     uint64_t all = 0;
     for (uint32_t p = 0; p < n; p++) all = mix(mix(all, world_slot(s, q, p)->hash), world_slot(s, q, p)->position);
+    return all;
+}
+
+// A row for the n-th token: its part of the state, each value from -1 to 1.
+static inline void world_hidden(const world *w, const step *s, const step_seq *q, uint32_t n, float *out) {
+    uint64_t all = world_state(s, q, n);
+    for (uint32_t i = 0; i < WORLD_WIDTH; i++) out[i] = (float)(mix(all, i) >> 40) * 0x1p-23f - 1;
+    if (world_slot(s, q, 0)->token == WORLD_POISON && n >= w->n_healthy)
+        out[all % WORLD_WIDTH] = all & 1 ? NAN : INFINITY;
+}
+
+static inline void world_logits(const world *w, const step *s, const step_seq *q, uint32_t n, float *out) {
+    uint64_t all = world_state(s, q, n);
     for (uint32_t i = 0; i < WORLD_VOCAB; i++) out[i] = (float)(mix(all, i) >> 40) * 0x1p-24f * 12 - 6;
     if (n >= WORLD_PERIOD && world_slot(s, q, 1)->token == WORLD_ECHO && all % 8)
         out[world_slot(s, q, n - WORLD_PERIOD)->token] += 14;
@@ -70,11 +86,11 @@ static inline void world_logits(const world *w, const step *s, const step_seq *q
 
 static inline void world_run(void *self, const step *s) {
     world *w = self;
-    w->n_steps++, w->n_seqs = s->n_seqs, w->n_tokens = w->n_rows = 0;
-    float *logits = s->logits;
+    w->n_steps++, w->n_seqs = s->n_seqs, w->n_tokens = w->n_rows = w->n_hidden = 0;
+    float *logits = s->logits, *hidden = s->hidden;
     for (uint32_t i = 0; i < s->n_seqs; i++) {
         const step_seq *q = &s->seqs[i];
-        w->n_tokens += q->n_tokens, w->n_rows += q->n_logits;
+        w->n_tokens += q->n_tokens, w->n_rows += q->n_logits, w->n_hidden += q->n_hidden;
         for (uint32_t t = 0; t < q->n_tokens; t++) {
             uint32_t p = q->n_cached + t;
             uint64_t before = p ? world_slot(s, q, p - 1)->hash : 0;
@@ -82,6 +98,8 @@ static inline void world_run(void *self, const step *s) {
         }
         for (uint32_t j = 0; j < q->n_logits; j++, logits += WORLD_STRIDE)
             world_logits(w, s, q, q->n_cached + q->n_tokens - q->n_logits + 1 + j, logits);
+        for (uint32_t j = 0; j < q->n_hidden; j++, hidden += WORLD_HIDDEN_STRIDE)
+            world_hidden(w, s, q, q->n_cached + q->n_tokens - q->n_hidden + 1 + j, hidden);
     }
     w->n_total += w->n_tokens;
     if (w->n_tokens > w->max_step_tokens) w->max_step_tokens = w->n_tokens;
@@ -138,7 +156,9 @@ static inline engine *world_engine(world *w, engine_config limits) {
     if (!c.clock) c.clock = &w->clock.clock;
     c.info.n_vocab = WORLD_VOCAB;
     if (!c.info.n_ctx) c.info.n_ctx = 512;
+    c.info.d_model = WORLD_WIDTH;
     c.logits_stride = WORLD_STRIDE;
+    c.hidden_stride = WORLD_HIDDEN_STRIDE;
     c.page_bytes = KV_PAGE_TOKENS * sizeof(slot);
     if (!c.n_pages) c.n_pages = 1024;
     if (!c.max_running) c.max_running = 16;
@@ -176,12 +196,16 @@ typedef struct answer {
     size_t n_bytes;
     uint32_t n_ends;
     rf_event end;
+    float embedding[WORLD_WIDTH];
+    size_t n_embedding;
 } answer;
 
 static inline void answer_add(answer *a, const rf_event *event) {
     check(a->n_ends == 0); // the end is the last
     if (event->kind == RF_EVENT_END) {
-        a->n_ends++, a->end = *event;
+        a->n_ends++, a->end = *event, a->n_embedding = event->n_embedding;
+        assert_true(a->n_embedding <= WORLD_WIDTH && (a->n_embedding == 0 || event->finish == RF_FINISH_STOP));
+        if (a->n_embedding) memcpy(a->embedding, event->embedding, a->n_embedding * sizeof *a->embedding);
         return;
     }
     assert_int_equal(event->kind, RF_EVENT_TEXT);
@@ -239,4 +263,6 @@ static inline void assert_same_answer(const answer *a, const answer *b) {
     assert_int_equal(a->n_bytes, b->n_bytes);
     assert_memory_equal(a->text, b->text, a->n_bytes);
     assert_int_equal(a->end.finish, b->end.finish);
+    assert_int_equal(a->n_embedding, b->n_embedding);
+    assert_memory_equal(a->embedding, b->embedding, sizeof a->embedding);
 }
