@@ -132,6 +132,8 @@ typedef struct rf_request rf_request;
 
 typedef enum rf_embed { RF_EMBED_NONE = 0, RF_EMBED_MEAN, RF_EMBED_LAST } rf_embed;
 
+typedef enum rf_score { RF_SCORE_NONE = 0, RF_SCORE_FIRST, RF_SCORE_ONLY } rf_score;
+
 typedef struct rf_logit_bias {
     int32_t token;
     float bias; // [-100, 100]
@@ -160,9 +162,9 @@ typedef struct rf_params {
     float presence_penalty;  // [-2, 2]; subtracted once from tokens that occurred
     float frequency_penalty; // [-2, 2]; subtracted per occurrence
     uint32_t penalty_last_n; // tokens (prompt and answer) looked at by repeat_penalty; 0: all
-    // Added to the logits before all of the above, so -100 bans a token and 100 leaves no other, with temperature 0 as
-    // well. n_logit_bias of them, at most 1024; those of one token add up. Log-probabilities are the model's own,
-    // without them. Copied.
+    // Added to the logits before all of the above: in practice -100 bans a token and 100 leaves no other, whatever the
+    // temperature, 0 too. n_logit_bias of them, at most 1024; those of one token add up. Log-probabilities are the
+    // model's own, without them. Copied.
     const rf_logit_bias *logit_bias;
     size_t n_logit_bias;
     uint64_t seed;
@@ -173,7 +175,11 @@ typedef struct rf_params {
     int32_t priority;    // higher runs first
     uint32_t n_logprobs; // log-probabilities of the chosen token and this many alternatives (0..20) ...
     bool logprobs;       // ... are given with each event
-    const char *id;      // copied, for statistics and traces; may be NULL
+    // With logprobs: the prompt's are given as well, before the answer (FIRST), or without one (ONLY): then the prompt
+    // may fill the context, and the end is RF_FINISH_LENGTH. Such a prompt is read in chunks of as many tokens as there
+    // are rows of logits, about max_running.
+    rf_score score;
+    const char *id; // copied, for statistics and traces; may be NULL
     // Prompts that begin alike share cached work. Only requests of equal salt do, so that nobody can tell from the time
     // an answer takes what others asked. NULL is ""; at most 64 bytes. Copied.
     const char *cache_salt;
@@ -216,6 +222,9 @@ typedef struct rf_event { // pointers are borrowed until the next rf_poll/rf_wai
     size_t n_bytes;
     const int32_t *tokens; // the tokens behind this event
     size_t n_tokens;
+    // With params.score the prompt's tokens come first, without text, and this many of them are in this event. The very
+    // first follows nothing: its log-probability is 0, and -1 stands for each alternative.
+    size_t n_prompt_tokens;
     const rf_token_logprob *logprobs; // with params.logprobs: [n_tokens][1 + n_logprobs], the chosen token first
     rf_finish finish;                 // END
     rf_error error;                   // END with RF_FINISH_ERROR

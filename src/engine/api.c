@@ -106,6 +106,10 @@ bool api_check_params(const rf_params *p, uint32_t n_vocab, err *e) {
     if (p->n_logprobs > most) return fail(e, ERR_USAGE, "n_logprobs is %u; it must be at most %u", p->n_logprobs, most);
     if (p->embed != RF_EMBED_NONE && p->embed != RF_EMBED_MEAN && p->embed != RF_EMBED_LAST)
         return fail(e, ERR_USAGE, "embed is %d; it must be 0 (an answer), 1 (mean) or 2 (last)", (int)p->embed);
+    if (p->score != RF_SCORE_NONE && p->score != RF_SCORE_FIRST && p->score != RF_SCORE_ONLY)
+        return fail(e, ERR_USAGE, "score is %d; it must be 0 (off), 1 (first) or 2 (only)", (int)p->score);
+    if (p->score && (p->embed || !p->logprobs))
+        return fail(e, ERR_USAGE, "score goes with logprobs, and not with embed");
     if (p->timeout_ms < 0)
         return fail(e, ERR_USAGE, "timeout_ms is %lld; it must not be negative", (long long)p->timeout_ms);
     if (p->id && strnlen(p->id, MAX_ID_BYTES + 1) > MAX_ID_BYTES)
@@ -123,9 +127,10 @@ static void tokens_append(tokens *t, int32_t id) {
 }
 
 static bool fits(const engine_config *c, const rf_params *p, size_t n_tokens, err *e) {
-    if (n_tokens < (size_t)c->info.n_ctx + (p->embed ? 1 : 0)) return true;
+    bool answers = engine_wants_answer(p);
+    if (n_tokens < (size_t)c->info.n_ctx + !answers) return true;
     return fail(e, ERR_TOO_LONG, "the prompt has %zu tokens; the context holds %u%s", n_tokens, c->info.n_ctx,
-                p->embed ? "" : ", one of them for the answer");
+                answers ? ", one of them for the answer" : "");
 }
 
 static bool read_tokens(const engine_config *c, const rf_params *p, tokens *out, err *e) {

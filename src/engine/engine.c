@@ -75,10 +75,7 @@ static void count_accepted(engine *g, sequence *s) {
 
 // ---- birth and death ---------------------------------------------------------------------------------------------
 
-uint32_t engine_logits_rows(const engine_config *c) {
-    uint64_t n_drafts = (uint64_t)c->max_running * c->speculate;
-    return c->max_running + (uint32_t)(n_drafts < DRAFT_MOST ? n_drafts : DRAFT_MOST);
-}
+uint32_t engine_logits_rows(const engine_config *c) { return schedule_logits_rows(c->max_running, c->speculate); }
 
 size_t engine_output_bytes(const engine_config *c) {
     return (engine_logits_rows(c) * c->logits_stride + c->step_tokens * c->hidden_stride) * sizeof(float);
@@ -218,7 +215,9 @@ static void plan(engine *g) {
 
 static bool reads_last(const sequence *s) { return s->n_planned == sequence_pending(s); }
 
-static uint32_t logits_wanted(const sequence *s) { return s->embed ? 0 : reads_last(s) + s->n_drafts; }
+static uint32_t logits_wanted(const sequence *s) {
+    return s->embed ? 0 : s->n_unscored ? s->n_planned : reads_last(s) + s->n_drafts;
+}
 
 static uint32_t hidden_wanted(const sequence *s) {
     return s->embed == RF_EMBED_MEAN ? s->n_planned : s->embed && reads_last(s);
@@ -257,14 +256,16 @@ static bool check_draft(engine *g, sequence *s, int32_t token) {
     return right;
 }
 
+static bool fail_numeric(engine *g, sequence *s, uint32_t position) {
+    err e = {0};
+    fail(&e, ERR_NUMERIC, "the model produced non-finite logits at position %u", position);
+    return engine_retire(g, s, RF_FINISH_ERROR, &e), false;
+}
+
 // A row of logits becomes a token, an event, perhaps an end: false. With the token guessed, n_planned is 1 again.
 static bool extend(engine *g, sequence *s, const float *logits) {
     int32_t token = sample_token(g->sampler, &s->sampling, logits, s->tokens, s->n_tokens);
-    if (token == SAMPLE_FAILED) {
-        err e = {0};
-        fail(&e, ERR_NUMERIC, "the model produced non-finite logits at position %u", s->n_tokens - 1);
-        return engine_retire(g, s, RF_FINISH_ERROR, &e), false;
-    }
+    if (token == SAMPLE_FAILED) return fail_numeric(g, s, s->n_tokens - 1);
     if (vocab_is_eog(g->config.vocab, token) && !s->ignore_eos) return engine_retire(g, s, RF_FINISH_STOP, NULL), false;
 
     size_t n_bytes;
@@ -300,6 +301,34 @@ static void commit(engine *g, sequence *s) {
     s->n_planned = 0;
 }
 
+// Each row tells the next token's log-probabilities, once, though after a preemption all are read again.
+static bool score_rows(engine *g, sequence *s, const float *rows) {
+    rf_token_logprob told[1 + SAMPLE_MAX_LOGPROBS] = {{s->tokens[0], 0}};
+    for (uint32_t i = 1; i <= s->n_logprobs; i++) told[i].token = -1;
+    if (s->n_unscored == s->n_prompt) request_deliver(s->request, "", 0, s->tokens, told), s->n_unscored--;
+    for (uint32_t i = 0; i < s->n_planned && s->n_unscored; i++, rows += g->config.logits_stride) {
+        uint32_t next = s->kv.n_cached + i + 1;
+        if (next < s->n_prompt - s->n_unscored) continue;
+        if (!sample_logprobs(g->sampler, rows, s->tokens[next], s->n_logprobs, told))
+            return fail_numeric(g, s, next - 1);
+        request_deliver(s->request, "", 0, &s->tokens[next], told);
+        s->n_unscored--;
+    }
+    return true;
+}
+
+static void read_logits(engine *g, sequence *s, const float *rows) {
+    if (s->n_unscored) {
+        const float *last = rows + (s->n_planned - 1) * g->config.logits_stride;
+        if (!score_rows(g, s, rows)) return;
+        rows = last;
+    }
+    bool done = reads_last(s);
+    if (done && s->limit > s->n_prompt) return extend_by_rows(g, s, rows);
+    commit(g, s);
+    if (done) engine_retire(g, s, RF_FINISH_LENGTH, NULL); // no answer is wanted
+}
+
 // The rows go into the sum, which begins anew with the first: after a preemption all are read again.
 static void embed_rows(engine *g, sequence *s, const float *rows) {
     uint32_t n = g->config.info.d_model;
@@ -328,10 +357,8 @@ static void read_outputs(engine *g) {
         hidden += hidden_wanted(s) * g->config.hidden_stride;
         if (s->embed)
             embed_rows(g, s, its_hidden);
-        else if (reads_last(s))
-            extend_by_rows(g, s, its_logits);
         else
-            commit(g, s);
+            read_logits(g, s, its_logits);
     }
 }
 
@@ -356,9 +383,10 @@ bool engine_step(engine *g) {
 
 request *engine_submit(engine *g, const rf_params *p, const int32_t *prompt, uint32_t n_prompt, err *e) {
     uint32_t n_ctx = g->config.info.n_ctx;
-    check(n_prompt >= 1 && n_prompt + !p->embed <= n_ctx);
+    bool answers = engine_wants_answer(p);
+    check(n_prompt >= 1 && n_prompt + answers <= n_ctx);
     bool short_answer = p->max_tokens && p->max_tokens < n_ctx - n_prompt;
-    uint32_t limit = p->embed ? n_prompt : short_answer ? n_prompt + p->max_tokens : n_ctx;
+    uint32_t limit = !answers ? n_prompt : short_answer ? n_prompt + p->max_tokens : n_ctx;
     request *r = request_new(g->door, n_prompt, p);
     sequence *s = sequence_new(r, prompt, n_prompt, limit, p);
     if (p->embed) s->embedding = xcalloc(g->config.info.d_model, sizeof *s->embedding);

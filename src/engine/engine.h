@@ -40,6 +40,9 @@ typedef struct engine_config {
 
 typedef struct rf_engine engine;
 
+// Or is the prompt all there is to read?
+static inline bool engine_wants_answer(const rf_params *p) { return !p->embed && p->score != RF_SCORE_ONLY; }
+
 uint32_t engine_logits_rows(const engine_config *c); // most that one step can ask for
 size_t engine_output_bytes(const engine_config *c);  // what engine_new allocates besides the KV pool
 // NULL if a large allocation fails; forward is then closed as well.
@@ -52,7 +55,7 @@ const schedule *engine_get_schedule(const engine *g);  // the same
 void engine_get_stats(const engine *g, rf_stats *out); // any thread
 void engine_check(const engine *g);                    // the same; recomputes every invariant of KV and sequences
 
-// Any thread. Checked parameters and a prompt (copied) of 1 .. n_ctx - 1 tokens, n_ctx for an embedding, become a live
+// Any thread. Checked parameters and a prompt (copied) of 1 .. n_ctx - 1 tokens, n_ctx without an answer, become a live
 // request, held by one caller. NULL with ERR_BUSY or ERR_STOPPED.
 request *engine_submit(engine *g, const rf_params *p, const int32_t *prompt, uint32_t n_prompt, err *e);
 // One step. False if there was nothing to run.

@@ -25,6 +25,7 @@ request *request_new(door *d, uint32_t n_prompt, const rf_params *params) {
     r->n_callers = 1;
     r->n_holds = 1;
     r->n_prompt = n_prompt;
+    r->n_prompt_left = params->score ? n_prompt : 0;
     r->logprob_width = params->logprobs ? 1 + params->n_logprobs : 0;
     r->id = params->id ? xstrdup(params->id) : NULL;
     r->door = door_retain(d);
@@ -156,7 +157,9 @@ static bool take_event(request *r, rf_event *event) {
                             .n_bytes = o->text.n_bytes,
                             .tokens = o->tokens,
                             .n_tokens = o->n_tokens,
+                            .n_prompt_tokens = o->n_tokens < r->n_prompt_left ? o->n_tokens : r->n_prompt_left,
                             .logprobs = o->logprobs};
+        r->n_prompt_left -= (uint32_t)event->n_prompt_tokens;
     } else if (r->ended && !r->end_taken) {
         r->end_taken = true;
         *event = (rf_event){.kind = RF_EVENT_END,

@@ -5,8 +5,8 @@
 // writes and anybody reads; the outbox, under the handle's own lock, that the engine fills and the caller empties.
 // Invariant: the engine calls request_end exactly once, and nothing after it.
 // Outbox: two sides; the engine appends to `filling` while the caller reads `reading`, and a poll swaps them. Pieces
-// that were not fetched coalesce, so the outbox is bounded by max_tokens. `notify` runs under the lock: once the last
-// caller has released, it will not be called any more.
+// that were not fetched coalesce, so the outbox is bounded by max_tokens, and the prompt if it is scored. `notify` runs
+// under the lock: once the last caller has released, it will not be called any more.
 #pragma once
 
 #include "base/buf.h"
@@ -34,6 +34,7 @@ typedef struct rf_request {
     pthread_mutex_t lock; // everything below
     pthread_cond_t ready;
     outbox_side filling, reading; // `reading` is the caller's between polls
+    uint32_t n_prompt_left;       // of the prompt: tokens to be shown before the answer's
     bool ended, end_taken;
     rf_finish finish;
     rf_error error;

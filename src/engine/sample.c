@@ -200,11 +200,13 @@ int32_t sample_token(sampler *s, const sample_params *p, const float *logits, co
     return s->kept[chosen].id;
 }
 
-void sample_logprobs(sampler *s, const float *logits, int32_t token, uint32_t n_top, rf_token_logprob *out) {
+bool sample_logprobs(sampler *s, const float *logits, int32_t token, uint32_t n_top, rf_token_logprob *out) {
+    if (!all_finite(logits, s->n_vocab)) return false;
     s->best = logits[argmax(logits, s->n_vocab)];
     keep_all(s, logits);
     float log_total = s->best + canon_log((float)weigh(s, 1));
     out[0] = (rf_token_logprob){token, logits[token] - log_total};
     keep_best(s, logits, n_top);
     for (uint32_t i = 0; i < n_top; i++) out[1 + i] = (rf_token_logprob){s->kept[i].id, s->kept[i].logit - log_total};
+    return true;
 }

@@ -31,9 +31,9 @@ void sampler_free(sampler *s); // s may be NULL
 int32_t sample_token(sampler *s, const sample_params *p, const float *logits, const int32_t *history,
                      uint32_t n_history);
 
-// Log-softmax of the raw (finite) logits: out[0] is `token`, out[1..n_top] the most likely tokens, best first.
-// n_top <= SAMPLE_MAX_LOGPROBS and <= n_vocab.
-void sample_logprobs(sampler *s, const float *logits, int32_t token, uint32_t n_top, rf_token_logprob *out);
+// Log-softmax of the raw logits: out[0] is `token`, out[1..n_top] the most likely tokens, best first.
+// n_top <= SAMPLE_MAX_LOGPROBS and <= n_vocab. False if any logit is not finite.
+bool sample_logprobs(sampler *s, const float *logits, int32_t token, uint32_t n_top, rf_token_logprob *out);
 
 // Philox4x32-10: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011, section 4.2 and table 2.
 void sample_philox(const uint32_t key[2], uint32_t counter[4]);

@@ -4,6 +4,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+static uint32_t least(uint32_t a, uint32_t b) { return a < b ? a : b; }
+
+uint32_t schedule_logits_rows(uint32_t max_running, uint32_t speculate) {
+    uint64_t n_drafts = (uint64_t)max_running * speculate;
+    return max_running + (uint32_t)(n_drafts < DRAFT_MOST ? n_drafts : DRAFT_MOST);
+}
+
 void schedule_init(schedule *s, uint32_t max_running, uint32_t max_queue, uint32_t step_tokens, uint32_t speculate) {
     check(max_running >= 1 && step_tokens >= max_running && speculate <= DRAFT_MOST);
     *s = (schedule){.max_running = max_running,
@@ -57,14 +64,27 @@ static void preempt(schedule *s, sequence *q, kv *k) {
 
 static bool is_decoding(const sequence *q) { return sequence_pending(q) == 1; }
 
+// Of `left` tokens, as many as q can use now.
+static uint32_t chunk_of(const schedule *s, const sequence *q, uint32_t left) {
+    uint32_t n = least(sequence_pending(q), left);
+    return q->n_unscored ? least(n, 1 + s->n_spare) : n;
+}
+
+static void take_chunk(schedule *s, sequence *q, uint32_t n) {
+    q->n_planned = n;
+    if (q->n_unscored && n) s->n_spare -= n - 1;
+}
+
 // Shares out the step's tokens: decoders one each, then prefill in order. Returns what is left.
 static uint32_t share_budget(schedule *s) {
     uint32_t left = s->step_tokens;
+    s->n_spare = schedule_logits_rows(s->max_running, s->speculate);
+    s->n_spare -= least(s->max_running, s->n_running + s->n_waiting);
     for (uint32_t i = 0; i < s->n_running; i++) left -= s->running[i]->n_planned = is_decoding(s->running[i]);
     for (uint32_t i = 0; i < s->n_running; i++) {
         sequence *q = s->running[i];
         if (is_decoding(q)) continue;
-        q->n_planned = sequence_pending(q) < left ? sequence_pending(q) : left;
+        take_chunk(s, q, chunk_of(s, q, left));
         left -= q->n_planned;
     }
     return left;
@@ -100,11 +120,11 @@ static bool made_by_others(const schedule *s, const sequence *q) {
 
 // Starts q with what is cached of it and pages for its next chunk; false, and nothing taken, if it must wait. A chunk
 // is never trimmed to the pages left: with less than that, reading it would soon be for nothing.
-static bool begin(const schedule *s, sequence *q, kv *k, uint32_t left) {
+static bool begin(schedule *s, sequence *q, kv *k, uint32_t left) {
     kv_adopt(k, &q->kv, sequence_skippable(q));
-    uint32_t n = sequence_pending(q) < left ? sequence_pending(q) : left;
+    uint32_t n = chunk_of(s, q, left);
     if (!made_by_others(s, q) && kv_reserve(k, &q->kv, q->kv.n_cached + n)) {
-        q->n_planned = n;
+        take_chunk(s, q, n);
         return true;
     }
     kv_release(k, &q->kv);
@@ -123,12 +143,10 @@ static void admit(schedule *s, kv *k, uint32_t left) {
     }
 }
 
-static uint32_t least(uint32_t a, uint32_t b) { return a < b ? a : b; }
-
 // Guesses, in order of service. What everyone needs of this step is reserved; pages taken here go back at its end if
 // the guesses are wrong, so nobody waits for them.
 static void share_drafts(schedule *s, kv *k) {
-    uint32_t left = least(s->step_tokens - s->cost.n_rows, DRAFT_MOST);
+    uint32_t left = least(least(s->step_tokens - s->cost.n_rows, DRAFT_MOST), s->n_spare);
     for (uint32_t i = 0; i < s->n_planned; i++) {
         sequence *q = s->planned[i];
         if (sequence_state(q) != RF_DECODE) continue;

@@ -29,6 +29,7 @@ sequence *sequence_new(request *r, const int32_t *prompt, uint32_t n_prompt, uin
         .ignore_eos = params->ignore_eos,
         .logprobs = params->logprobs,
         .n_logprobs = params->n_logprobs,
+        .n_unscored = params->score ? n_prompt : 0,
         .embed = params->embed,
         .text = text_stream_new(params->stop, params->n_stop),
         .deadline_us = INT64_MAX,
@@ -55,6 +56,7 @@ void sequence_check(const sequence *s) {
     check(s->n_prompt >= 1 && s->n_prompt <= s->n_tokens && s->n_tokens <= s->limit);
     check(s->kv.n_cached <= s->n_tokens && s->n_planned <= sequence_pending(s));
     check(!s->embed || s->n_prompt == s->limit);
+    check(s->n_unscored == 0 || (s->n_unscored <= s->n_prompt && s->n_prompt == s->n_tokens));
     check(s->n_drafts == 0 || (s->n_planned == 1 && s->n_tokens + s->n_drafts < s->limit));
     check(s->running || (s->kv.n_pages == 0 && s->kv.n_cached == 0 && s->n_planned == 0 && s->n_drafts == 0));
 }

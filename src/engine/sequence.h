@@ -25,7 +25,7 @@ typedef struct sequence {
 
     int32_t *tokens; // [limit], prompt then answer
     uint32_t n_prompt, n_tokens;
-    uint32_t limit;     // n_prompt + max_tokens, or where the context ends; n_prompt for an embedding
+    uint32_t limit;     // n_prompt + max_tokens, or where the context ends; n_prompt if no answer is wanted
     uint32_t n_planned; // tokens of this step, taken after kv.n_cached
     uint32_t n_drafts;  // of this step, after those: guesses of tokens[n_tokens ...]
     uint32_t n_reused;  // of the prompt, found in the cache when first admitted
@@ -38,6 +38,7 @@ typedef struct sequence {
     rf_logit_bias *logit_bias; // [sampling.n_logit_bias]
     bool ignore_eos, logprobs;
     uint32_t n_logprobs;
+    uint32_t n_unscored; // of the prompt: tokens whose log-probabilities are still to be told
     text_stream *text;
 
     rf_embed embed;
@@ -55,8 +56,10 @@ void sequence_free(sequence *s); // its pages must be released
 
 static inline uint32_t sequence_pending(const sequence *s) { return s->n_tokens - s->kv.n_cached; }
 // How many of its first tokens need not be read if their pages are found: what is wanted of the last is in no page, and
-// a mean is of all.
-static inline uint32_t sequence_skippable(const sequence *s) { return s->embed == RF_EMBED_MEAN ? 0 : s->n_tokens - 1; }
+// a mean is of all, as are log-probabilities.
+static inline uint32_t sequence_skippable(const sequence *s) {
+    return s->embed == RF_EMBED_MEAN || s->n_unscored ? 0 : s->n_tokens - 1;
+}
 static inline rf_state sequence_state(const sequence *s) {
     return !s->running ? RF_QUEUED : sequence_pending(s) > 1 || s->n_tokens == s->n_prompt ? RF_PREFILL : RF_DECODE;
 }

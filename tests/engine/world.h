@@ -190,6 +190,9 @@ static inline uint32_t pages_used(const engine *g) { return engine_get_kv(g)->n_
 // ---- answers -----------------------------------------------------------------------------------------------------
 
 typedef struct answer {
+    uint32_t logprob_width; // of the request, when answer_poll saw it; 0: none are looked at
+    uint64_t logprobs;      // a hash of them all
+    uint32_t n_scored;      // tokens of the prompt that came
     int32_t tokens[1024];
     size_t n_tokens;
     char text[4096];
@@ -209,14 +212,23 @@ static inline void answer_add(answer *a, const rf_event *event) {
         return;
     }
     assert_int_equal(event->kind, RF_EVENT_TEXT);
-    assert_true(a->n_tokens + event->n_tokens <= 1024 && a->n_bytes + event->n_bytes <= sizeof a->text);
-    if (event->n_tokens) memcpy(a->tokens + a->n_tokens, event->tokens, event->n_tokens * sizeof *event->tokens);
+    size_t n_scored = event->n_prompt_tokens, n_tokens = event->n_tokens - n_scored;
+    assert_true(n_scored <= event->n_tokens && (n_scored == 0 || a->n_tokens == 0)); // the prompt comes first
+    assert_true(a->n_tokens + n_tokens <= 1024 && a->n_bytes + event->n_bytes <= sizeof a->text);
+    for (size_t i = 0; i < event->n_tokens * a->logprob_width; i++) {
+        if (i % a->logprob_width == 0) assert_int_equal(event->logprobs[i].token, event->tokens[i / a->logprob_width]);
+        uint64_t bits;
+        memcpy(&bits, &event->logprobs[i], sizeof bits);
+        a->logprobs = mix(a->logprobs, bits);
+    }
+    if (n_tokens) memcpy(a->tokens + a->n_tokens, event->tokens + n_scored, n_tokens * sizeof *event->tokens);
     if (event->n_bytes) memcpy(a->text + a->n_bytes, event->text, event->n_bytes);
-    a->n_tokens += event->n_tokens, a->n_bytes += event->n_bytes;
+    a->n_scored += (uint32_t)n_scored, a->n_tokens += n_tokens, a->n_bytes += event->n_bytes;
 }
 
 static inline void answer_poll(answer *a, rf_request *r) {
     rf_event event;
+    a->logprob_width = r->logprob_width;
     while (rf_poll(r, &event)) answer_add(a, &event);
 }
 
@@ -263,6 +275,7 @@ static inline void assert_same_answer(const answer *a, const answer *b) {
     assert_int_equal(a->n_bytes, b->n_bytes);
     assert_memory_equal(a->text, b->text, a->n_bytes);
     assert_int_equal(a->end.finish, b->end.finish);
+    if (a->logprob_width == b->logprob_width) assert_true(a->logprobs == b->logprobs && a->n_scored == b->n_scored);
     assert_int_equal(a->n_embedding, b->n_embedding);
     assert_memory_equal(a->embedding, b->embedding, sizeof a->embedding);
 }

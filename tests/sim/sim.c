@@ -105,12 +105,13 @@ static void kind_init(sim *s, uint32_t number) {
     p->seed = draw(s), p->ignore_eos = chance(s, 50);
     if (chance(s, 60)) p->temperature = 0;
     if (chance(s, 15)) p->embed = chance(s, 70) ? RF_EMBED_MEAN : RF_EMBED_LAST;
-    if (p->embed) k->limit = n_prompt;
     if (chance(s, 20)) p->top_k = below(s, 8);
     if (chance(s, 20)) p->repeat_penalty = 1.5f, p->frequency_penalty = 0.5f;
     for (int i = 0; i < 2; i++) k->bias[i] = (rf_logit_bias){(int32_t)below(s, 257), (float)between(s, 0, 200) - 100};
     p->logit_bias = k->bias, p->n_logit_bias = chance(s, 20) ? 2 : 0;
-    if (chance(s, 6)) p->logprobs = true, p->n_logprobs = below(s, 4);
+    if (chance(s, 15)) p->logprobs = true, p->n_logprobs = below(s, 4);
+    if (p->logprobs && !p->embed) p->score = (rf_score)below(s, 3);
+    if (!engine_wants_answer(p)) k->limit = n_prompt;
     k->stops[0] = "\xEF\xBF\xBD\xEF\xBF\xBD", k->stops[1] = "no such words"; // the first comes up now and then
     p->stop = k->stops, p->n_stop = chance(s, 20) ? 2 : 0;
     p->cache_salt = !chance(s, 40) ? "" : chance(s, 50) ? "mine" : "yours";
@@ -237,6 +238,7 @@ static void check_end(sim *s, ask *a) {
         check(mine->end.finish == solo->end.finish && mine->end.error.code == solo->end.error.code);
         check(mine->n_tokens == solo->n_tokens && mine->n_bytes == solo->n_bytes);
         check(!memcmp(mine->text, solo->text, mine->n_bytes));
+        check(mine->n_scored == solo->n_scored && mine->logprobs == solo->logprobs);
         check(mine->n_embedding == solo->n_embedding);
         check(!memcmp(mine->embedding, solo->embedding, sizeof mine->embedding));
     }
