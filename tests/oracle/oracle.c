@@ -3,9 +3,10 @@
 // From a seed: requests on real text, of which many begin alike, greedy and sampled in every way. Each is answered
 // alone once: one at a time, nothing cached, plain settings. Then all come at once, in random order, some cancelled at
 // random moments, through every engine of the table below: instruction sets, threads, tokens a step, batch limits,
-// guesses, pools so small that sequences are preempted. Tokens, text, finish and the bits of log-probabilities must be
-// the same, those of a cancelled request the beginning of the same. A user of rocmforge.h like any other; one thread
-// besides the engine's. What is asked is a function of the seed; when it arrives depends on the machine as well.
+// guesses, pools so small that sequences are preempted. Tokens, text, finish and the bits of log-probabilities and of
+// embeddings must be the same, those of a cancelled request the beginning of the same. A user of rocmforge.h like any
+// other; one thread besides the engine's. What is asked is a function of the seed; when it arrives depends on the
+// machine as well.
 #include <rocmforge.h>
 
 #include <errno.h>
@@ -22,6 +23,9 @@ enum {
     N_QUICK = 40,
     MAX_PROMPT = 1500,
     MAX_ANSWER = 40,
+    MAX_SCORED = 160, // tokens of a prompt whose log-probabilities are asked for
+    MAX_SHOWN = MAX_ANSWER + MAX_SCORED,
+    MAX_D_MODEL = 4096,
     MAX_LOGPROBS = 20,
     N_CTX = 1568, // MAX_PROMPT + MAX_ANSWER and a little, so that it is whole pages
     MAX_TEXT_TOKENS = 1 << 16,
@@ -76,10 +80,11 @@ static const config configs[] = {
 // ---- what is asked -----------------------------------------------------------------------------------------------
 
 typedef struct answer {
-    int32_t tokens[MAX_ANSWER];
-    rf_token_logprob logprobs[MAX_ANSWER * (1 + MAX_LOGPROBS)];
+    int32_t tokens[MAX_SHOWN]; // of a scored prompt first
+    rf_token_logprob logprobs[MAX_SHOWN * (1 + MAX_LOGPROBS)];
     char text[4096];
-    size_t n_tokens, n_bytes;
+    float embedding[MAX_D_MODEL];
+    size_t n_tokens, n_scored, n_bytes, n_embedding;
     rf_finish finish; // NONE: not ended yet
     rf_error error;
 } answer;
@@ -89,6 +94,7 @@ typedef struct ask {
     rf_params params; // but for notify
     int32_t prompt[MAX_PROMPT];
     const char *stops[2];
+    rf_logit_bias bias[2];
     answer solo[N_KV];
 
     // of the replay
@@ -180,6 +186,15 @@ static void draw_sampling(rf_params *p, uint64_t *state) {
     p->n_logprobs = p->logprobs ? (uint32_t)ONE_OF(state, 0, 1, 5, MAX_LOGPROBS) : 0;
 }
 
+// More than an answer, or none.
+static void draw_extras(ask *a, uint64_t *state) {
+    rf_params *p = &a->params;
+    if (chance(state, 15)) p->embed = chance(state, 70) ? RF_EMBED_MEAN : RF_EMBED_LAST;
+    if (p->logprobs && !p->embed && p->n_prompt_tokens <= MAX_SCORED) p->score = (rf_score)below(state, 3);
+    for (int i = 0; i < 2; i++) a->bias[i] = (rf_logit_bias){(int32_t)below(state, 1000), (float)below(state, 21) - 10};
+    p->n_logit_bias = chance(state, 20) ? 2 : 0;
+}
+
 static void ask_init(const oracle *o, ask *a, uint64_t *state, uint32_t n_prompt) {
     static const char *const stops[] = {" the", ".", "\n", "e", "ing", ", and", " never said at all"};
     a->params = rf_params_default();
@@ -203,9 +218,10 @@ static void make_asks(oracle *o) {
         } else {
             uint32_t n = i == 0 ? 1 : i == N_QUICK ? MAX_PROMPT : draw_length(&state);
             ask_init(o, a, &state, n);
+            if (i > N_QUICK) draw_extras(a, &state); // few are asked quickly, and they are for preemptions and guesses
         }
         a->number = i;
-        a->params.prompt_tokens = a->prompt, a->params.stop = a->stops;
+        a->params.prompt_tokens = a->prompt, a->params.stop = a->stops, a->params.logit_bias = a->bias;
     }
 }
 
@@ -234,16 +250,18 @@ static size_t logprob_width(const ask *a) { return a->params.logprobs ? 1 + a->p
 static void answer_add(answer *to, const rf_event *event, size_t width) {
     if (to->finish) die("an event came after the end");
     if (event->kind == RF_EVENT_END) {
-        to->finish = event->finish, to->error = event->error;
+        to->finish = event->finish, to->error = event->error, to->n_embedding = event->n_embedding;
+        if (to->n_embedding > MAX_D_MODEL) die("an embedding of %zu is more than was foreseen", to->n_embedding);
+        if (to->n_embedding) memcpy(to->embedding, event->embedding, to->n_embedding * sizeof *to->embedding);
         return;
     }
-    if (to->n_tokens + event->n_tokens > MAX_ANSWER || to->n_bytes + event->n_bytes > sizeof to->text)
+    if (to->n_tokens + event->n_tokens > MAX_SHOWN || to->n_bytes + event->n_bytes > sizeof to->text)
         die("an answer is longer than was asked");
     if (width)
         memcpy(to->logprobs + to->n_tokens * width, event->logprobs, event->n_tokens * width * sizeof *to->logprobs);
     if (event->n_tokens) memcpy(to->tokens + to->n_tokens, event->tokens, event->n_tokens * sizeof *to->tokens);
     if (event->n_bytes) memcpy(to->text + to->n_bytes, event->text, event->n_bytes);
-    to->n_tokens += event->n_tokens, to->n_bytes += event->n_bytes;
+    to->n_tokens += event->n_tokens, to->n_scored += event->n_prompt_tokens, to->n_bytes += event->n_bytes;
 }
 
 static size_t common_tokens(const answer *a, const answer *b) {
@@ -273,6 +291,11 @@ static const char *find_fault(const ask *a, const answer *solo) {
     if (cut) return is_text_beginning(a, got, solo) ? NULL : "the text is not how the other begins";
     if (got->finish != solo->finish) return got->finish == RF_FINISH_ERROR ? got->error.message : "the finish differs";
     if (n != solo->n_tokens) return "it ends too early";
+    if (got->n_scored != (a->params.score ? a->params.n_prompt_tokens : 0)) return "not the whole prompt was scored";
+    if (got->n_embedding != solo->n_embedding || !got->n_embedding != !a->params.embed)
+        return "the embedding is missing";
+    if (memcmp(got->embedding, solo->embedding, got->n_embedding * sizeof *got->embedding))
+        return "the embedding differs";
     if (got->n_bytes != solo->n_bytes || memcmp(got->text, solo->text, got->n_bytes)) return "the text differs";
     return NULL;
 }

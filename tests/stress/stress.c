@@ -96,6 +96,8 @@ static void kind_init(stress *s, uint32_t number) {
     p->max_tokens = chance(&dice, 10) ? 0 : 1 + below(&dice, 30);
     p->seed = number, p->ignore_eos = chance(&dice, 70), p->temperature = chance(&dice, 50) ? 0 : 0.9f;
     p->logprobs = chance(&dice, 30), p->n_logprobs = p->logprobs ? below(&dice, 4) : 0;
+    p->embed = chance(&dice, 15) ? (rf_embed)(1 + below(&dice, 2)) : RF_EMBED_NONE;
+    if (p->logprobs && !p->embed) p->score = (rf_score)below(&dice, 3);
     k->stop = "\xEF\xBF\xBD\xEF\xBF\xBD", p->stop = &k->stop, p->n_stop = chance(&dice, 20);
     rf_params alone = *p;
     uint32_t room = N_CTX - n_prompt; // alone, the context is larger
@@ -115,6 +117,8 @@ static void check_answer(const ask *a) {
     } else {
         check(finish == solo->end.finish && got->n_tokens == solo->n_tokens && got->n_bytes == solo->n_bytes);
         check(!memcmp(got->text, solo->text, got->n_bytes));
+        check(got->n_scored == solo->n_scored && got->n_embedding == solo->n_embedding);
+        check(!memcmp(got->embedding, solo->embedding, sizeof got->embedding));
     }
 }
 
@@ -284,11 +288,12 @@ typedef struct share { // of a step
 static void run_share(void *arg, int worker) {
     const share *all = arg;
     const step *s = all->step;
-    float *logits = s->logits;
+    float *logits = s->logits, *hidden = s->hidden;
     for (uint32_t i = 0; i < s->n_seqs; i++) {
-        step one = {.seqs = &s->seqs[i], .n_seqs = 1, .kv = s->kv, .logits = logits};
+        step one = {.seqs = &s->seqs[i], .n_seqs = 1, .kv = s->kv, .logits = logits, .hidden = hidden};
         if (i % 2 == (uint32_t)worker) world_run(&all->house->worlds[worker], &one);
         logits += s->seqs[i].n_logits * WORLD_STRIDE;
+        hidden += s->seqs[i].n_hidden * WORLD_HIDDEN_STRIDE;
     }
 }
 

@@ -156,6 +156,30 @@ MUTANTS = [  # name, file, what is there, what the bug puts there
         "",
     ),
     (
+        "after a preemption an embedding counts twice what is read again",
+        "engine/engine.c",
+        "if (s->kv.n_cached == 0) memset(",
+        "if (s->n_planned == 0) memset(",
+    ),
+    (
+        "a mean or a score skips what is cached",
+        "engine/schedule.c",
+        "kv_adopt(k, &q->kv, sequence_skippable(q));",
+        "kv_adopt(k, &q->kv, q->n_tokens - 1);",
+    ),
+    (
+        "after a preemption scores are told again",
+        "engine/engine.c",
+        "if (next < s->n_prompt - s->n_unscored) continue;",
+        "",
+    ),
+    (
+        "scores and guesses take more rows of logits than there are",
+        "engine/schedule.c",
+        "s->n_spare -= n - 1;",
+        ";",
+    ),
+    (
         "the queue's tail is served first",
         "engine/schedule.c",
         "sequence *q = s->waiting[0];",
