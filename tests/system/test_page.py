@@ -429,12 +429,13 @@ CHAT = {"id": "w1", "title": "A title " * 20, "updated": 1, "settings": {"system
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_phone(page, scheme):
+def test_phone(page, scheme, tmp_path):
     b = page(size=(375, 740), scheme=scheme, **{"chat.w1": CHAT})
     b.click("#menu")
     b.wait("document.querySelector('nav').getBoundingClientRect().left === 0")
     b.click("#list .open")
     b.wait("getComputedStyle(document.querySelector('nav')).visibility === 'hidden'")
+    b.screenshot(tmp_path / f"phone-{scheme}.png")  # for people to look at
     for scroller in ("document.documentElement", "document.body", "document.getElementById('log')"):
         assert b.js(f"{scroller}.scrollWidth <= {scroller}.clientWidth"), scroller
     outside = """[...document.querySelectorAll('main *')].filter(e => !e.closest('pre, .wide, svg, [hidden], .unseen'))
@@ -447,10 +448,12 @@ def test_phone(page, scheme):
     assert b.js("parseFloat(getComputedStyle(document.getElementById('text')).fontSize)") >= 16  # else iOS zooms in
 
 
-def test_dark_and_light(page, browser):
+def test_dark_and_light(page, tmp_path):
     brightness = "getComputedStyle(document.body).backgroundColor.match(/\\d+/g).reduce((a, x) => a + Number(x) / 3, 0)"
-    b = page(scheme="dark")
+    b = page(scheme="dark", **{"chat.w1": CHAT})
     assert b.js(brightness) < 60
+    b.click("#list .open")
+    b.screenshot(tmp_path / "desktop-dark.png")
     b.click("#theme")
     assert b.js(brightness) > 200
     b.reload()
