@@ -116,10 +116,8 @@ static bool read_ids(const json_t *ids, struct ask_prompt *out, problem *p) {
     if (n == 0) return problem_set(p, 400, "invalid_value", "prompt", "'prompt' is empty");
     out->tokens = xcalloc(n, sizeof *out->tokens), out->n_tokens = n;
     for (size_t i = 0; i < n; i++) {
-        const json_t *id = json_array_get(ids, i);
-        if (!json_is_integer(id) || json_integer_value(id) < 0 || json_integer_value(id) > INT32_MAX)
+        if (!json_read_token(json_array_get(ids, i), &out->tokens[i]))
             return problem_set(p, 400, "invalid_type", "prompt", "'prompt' has no token id at place %zu", i);
-        out->tokens[i] = (int32_t)json_integer_value(id);
     }
     return true;
 }

@@ -80,10 +80,10 @@ static bool append_tokens(const rf_engine *engine, const json_t *tokens, buf *te
     if (!json_is_array(tokens))
         return problem_set(p, 400, "invalid_type", "tokens", "'tokens' is needed: an array of integers");
     for (size_t i = 0; i < json_array_size(tokens); i++) {
-        const json_t *id = json_array_get(tokens, i);
-        json_int_t value = json_is_integer(id) ? json_integer_value(id) : -1;
+        int32_t id;
         size_t n_bytes;
-        const char *piece = value >= 0 && value <= INT32_MAX ? rf_token_bytes(engine, (int32_t)value, &n_bytes) : NULL;
+        const char *piece =
+            json_read_token(json_array_get(tokens, i), &id) ? rf_token_bytes(engine, id, &n_bytes) : NULL;
         if (!piece) return problem_set(p, 400, "invalid_value", "tokens", "'tokens' has no token id at place %zu", i);
         buf_append(text, piece, n_bytes);
     }

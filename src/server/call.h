@@ -73,4 +73,5 @@ void files_page(call *c);
 void files_openapi(call *c);
 
 void routes_handle(void *server, exchange *x); // http_options.handle
+void routes_refuse(void *server, exchange *x, int status, const char *why);
 void routes_done(void *server, const exchange *x, int status, uint64_t n_sent_bytes, int64_t took_us);

@@ -96,6 +96,15 @@ static bool read_field(const field *f, json_t *value, void *at, problem *p) {
     return false;
 }
 
+bool json_read_token(const json_t *value, int32_t *token) {
+    static const field TOKEN = {"token", FIELD_INT, 0, 0, INT32_MAX};
+    problem unsaid = {0};
+    json_int_t id;
+    if (!read_integer(&TOKEN, value, &id, &unsaid)) return false;
+    *token = (int32_t)id;
+    return true;
+}
+
 bool json_read_fields(const json_t *object, const field *fields, size_t n_fields, void *out, problem *p) {
     for (size_t i = 0; i < n_fields; i++) {
         json_t *value = json_object_get(object, fields[i].name);

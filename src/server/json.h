@@ -29,6 +29,8 @@ typedef struct field {
 
 // The whole body as one JSON object; NULL and *p if it is none. json_decref it.
 json_t *json_read_body(exchange *x, problem *p);
+// A token's id: an integer that is not negative.
+bool json_read_token(const json_t *value, int32_t *token);
 bool json_read_fields(const json_t *object, const field *fields, size_t n_fields, void *out, problem *p);
 
 void json_put_text(buf *b, const char *data, size_t n_bytes); // quoted and escaped; malformed UTF-8 becomes U+FFFD

@@ -94,6 +94,14 @@ void routes_handle(void *self, exchange *x) {
     r->answer(&c);
 }
 
+void routes_refuse(void *self, exchange *x, int status, const char *why) {
+    (void)self;
+    problem p = {0};
+    problem_set(&p, status, "bad_request", NULL, "%s", why);
+    p.retry_after = status == 503;
+    problem_reply(x, &p);
+}
+
 void routes_done(void *self, const exchange *x, int status, uint64_t n_sent_bytes, int64_t took_us) {
     server *s = self;
     if (status == 499)

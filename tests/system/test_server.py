@@ -150,6 +150,15 @@ def test_what_is_wrong_is_said(server, path, body, status, param):
     assert headers["Content-Type"] == "application/json"
 
 
+def test_refusals_of_the_transport_look_the_same(server):
+    for request in (b"GET /%zz HTTP/1.1\r\nHost: x\r\n\r\n", b"nonsense\r\n\r\n"):
+        with server.connect() as s:
+            s.sendall(request)
+            head, _, body = s.makefile("rb").read().partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 400 ") and b"\r\nContent-Type: application/json" in head
+        assert json.loads(body)["error"]["type"] == "invalid_request_error"
+
+
 # ---- the native API -------------------------------------------------------------------------------------------------
 
 
@@ -214,7 +223,9 @@ def test_tokens_there_and_back(server):
     assert json.loads(server.post("/detokenize", {"tokens": ids})[1])["content"] == text
     pieces = json.loads(server.post("/tokenize", {"content": "hi there", "with_pieces": True})[1])["tokens"]
     assert "".join(p["piece"] for p in pieces) == "hi there"
-    assert server.post("/detokenize", {"tokens": [10**9]})[0] == 400
+    assert json.loads(server.post("/detokenize", {"tokens": [float(i) for i in ids]})[1])["content"] == text
+    for wrong in ([10**9], [-1], [0.5], ["1"], 1, None):
+        assert server.post("/detokenize", {"tokens": wrong})[0] == 400
 
 
 # ---- operators ------------------------------------------------------------------------------------------------------
