@@ -3,53 +3,25 @@
 import json
 import pathlib
 import re
-import subprocess
 import time
-import urllib.error
-import urllib.request
 
 import pytest
 
 from browser import Browser
+from served import served
 
 KEY = "a-key-for-the-page"
+WITH_KEY = {"Authorization": "Bearer " + KEY}
 SOURCE = pathlib.Path(__file__).parents[2] / "src/server"
 
 
-class Server:
-    """A key may have one request at work: a second one is told 429."""
-
-    def __init__(self, binary, model, folder):
-        (folder / "keys").write_text(f"page:{KEY}\n")
-        options = ["--port", "0", "--api-key-file", folder / "keys", "--max-per-key", "1", "--log-file", folder / "log"]
-        self.process = subprocess.Popen([binary, "serve", "-m", model, *options], stderr=subprocess.PIPE, text=True)
-        for line in self.process.stderr:
-            if listening := re.match(r"rocmforge: listening on (http://\S+)", line):
-                break
-        self.url = listening[1]
-        while self.get("/ready")[0] != 200:
-            time.sleep(0.05)
-
-    def get(self, path, body=None, **headers):
-        """Status, headers, text."""
-        headers["Authorization"] = "Bearer " + KEY
-        data = json.dumps(body).encode() if body else None
-        try:
-            with urllib.request.urlopen(urllib.request.Request(self.url + path, data, headers), timeout=60) as reply:
-                return reply.status, reply.headers, reply.read().decode()
-        except urllib.error.HTTPError as e:
-            return e.code, e.headers, e.read().decode()
-
-    def n_ended(self, finish):
-        return int(re.search(rf'requests_total{{finish="{finish}"}} (\d+)', self.get("/metrics")[2])[1])
-
-
 @pytest.fixture(scope="module")
-def server(binary, model, tmp_path_factory):
-    server = Server(binary, model, tmp_path_factory.mktemp("page"))
-    yield server
-    server.process.terminate()
-    server.process.wait(60)
+def server(tmp_path_factory):
+    """A key may have one request at work: a second one is told 429."""
+    folder = tmp_path_factory.mktemp("page")
+    (folder / "keys").write_text(f"page:{KEY}\n")
+    with served("--api-key-file", folder / "keys", "--max-per-key", 1, "--log-file", folder / "log") as s:
+        yield s
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +69,10 @@ def ask_and_wait(b, text):
     return b.js(ANSWER)
 
 
+def n_cancelled(server):
+    return int(re.search(r'requests_total{finish="cancelled"} (\d+)', server.get("/metrics", headers=WITH_KEY)[1])[1])
+
+
 def wait_for_text(b, n):
     b.wait(f"{BUSY} && {ANSWER}.length >= {n}")
 
@@ -114,15 +90,15 @@ def as_html(b, text):
 
 
 def test_served_with_strict_headers(server):
-    status, headers, text = server.get("/")
+    status, text, headers = server.get("/")
     assert status == 200 and text == (SOURCE / "web/index.html").read_text()
     policy = headers["Content-Security-Policy"].split("; ")
     assert "default-src 'none'" in policy and "connect-src 'self'" in policy and "frame-ancestors 'none'" in policy
     assert not re.search("unsafe|http:|https:|[*]", headers["Content-Security-Policy"])
     assert headers["X-Content-Type-Options"] == "nosniff" and headers["Referrer-Policy"] == "no-referrer"
-    status, headers, text = server.get("/", **{"If-None-Match": headers["ETag"]})
+    status, text, headers = server.get("/", headers={"If-None-Match": headers["ETag"]})
     assert status == 304 and text == "" and "Content-Security-Policy" in headers
-    assert server.get("/", **{"If-None-Match": '"another"'})[0] == 200
+    assert server.get("/", headers={"If-None-Match": '"another"'})[0] == 200
 
 
 def test_page_needs_nothing_else():
@@ -132,7 +108,7 @@ def test_page_needs_nothing_else():
 
 
 def test_openapi_describes_every_route(server):
-    status, headers, text = server.get("/openapi.json")
+    status, text, headers = server.get("/openapi.json")
     api = json.loads(text)
     assert status == 200 and headers["Content-Type"] == "application/json"
     rows = re.findall(r'{"([A-Z]+)", "(/[^"]*)", (true|false), ', (SOURCE / "routes.c").read_text())
@@ -156,7 +132,8 @@ def test_answer_streams(page, server):
     b.wait(f"{BUSY} && {ANSWER}.length > {early} && document.getElementById('speed').textContent.includes('tokens/s')")
     b.wait("!" + BUSY)
     user, answer = only_conversation(b)["messages"]
-    status, _, alone = server.get("/v1/chat/completions", {"messages": [user], "temperature": 0, "max_tokens": 80})
+    body = {"messages": [user], "temperature": 0, "max_tokens": 80}
+    status, alone, _ = server.post("/v1/chat/completions", body, headers=WITH_KEY)
     assert status == 200, alone
     assert answer["content"] == json.loads(alone)["choices"][0]["message"]["content"]
     n, rate = re.match(r"(\d+) tokens · ([\d.]+) tokens/s", b.js("document.querySelector('.stats').textContent")).groups()
@@ -167,14 +144,14 @@ def test_answer_streams(page, server):
 @pytest.mark.parametrize("how", ["button", "escape"])
 def test_stop(page, server, how):
     b = page()
-    cancelled = server.n_ended("cancelled")
+    cancelled = n_cancelled(server)
     ask(b, LONG)
     wait_for_text(b, 20)
     b.click("#stop") if how == "button" else b.press("Escape")
     b.wait(f"!{BUSY} && document.querySelector('.note').textContent === 'Stopped.'", seconds=2)
     stopped = b.js(ANSWER)
     end = time.monotonic() + 5
-    while server.n_ended("cancelled") != cancelled + 1:
+    while n_cancelled(server) != cancelled + 1:
         assert time.monotonic() < end, "the server goes on"
     assert b.js(ANSWER) == stopped and not b.js("document.getElementById('send').hidden")
     ask(b, "What is a token?")
@@ -475,3 +452,31 @@ def test_everything_has_a_name(page):
         parts = [n for n in nodes if not n.get("ignored") and n["role"]["value"] in roles]
         assert len(parts) > 8
         assert [n for n in parts if not n.get("name", {}).get("value", "").strip()] == []
+
+
+def test_reader_who_scrolls_up_is_left_alone(page):
+    b = page(size=(1280, 400))
+    fake = """window.fetch = async () => new Response(new ReadableStream({start(c) {
+        window.say = text => c.enqueue(new TextEncoder().encode('data: ' + JSON.stringify({choices: [{delta: {content: text}}]}) + '\\n\\n'));
+    }}))"""
+    b.js(f"void ({fake})")
+    ask(b, "An answer that comes when the test says so.")
+    b.wait("window.say !== undefined")
+    below = "(e => e.scrollHeight - e.scrollTop - e.clientHeight)(document.getElementById('log'))"
+
+    def say(i):
+        b.js("say(arguments[0])", f"{i} line\n\n" * 20)
+        b.wait(f"{ANSWER}.includes('{i} line')")
+
+    say(1)
+    b.wait(f"document.getElementById('log').scrollTop > 60 && {below} < 2")
+    b.js("document.getElementById('log').scrollTop -= 30")
+    b.wait(f"{below} > 20")
+    say(2)
+    b.wait(f"{below} > 200 && !document.getElementById('latest').hidden")
+    b.click("#latest")
+    b.wait(f"{below} < 2 && document.getElementById('latest').hidden")
+    say(3)
+    b.wait(f"{below} < 2")
+    b.press("Escape")
+    b.wait("!" + BUSY)
