@@ -79,7 +79,9 @@ static bool replace(run *r, const value *self, const args *a, value *out) {
     if (!want_string(r, &a->v[0], "what is replaced", &old) || !want_string(r, &a->v[1], "what replaces", &by))
         return false;
     if (is_given(&a->v[2]) && !want_int(r, &a->v[2], "the number of replacements", &most)) return false;
-    return string_replace(r, self->s, old, by, most, out);
+    value escaped;
+    if (self->s->safe && !string_escape(r, by, &escaped)) return false;
+    return string_replace(r, self->s, old, self->s->safe ? escaped.s : by, most, out);
 }
 
 // Whether [from, to) of s begins or ends with the affix, or with one of a tuple of them.
@@ -163,9 +165,11 @@ static bool join(run *r, const value *self, const args *a, value *out) {
     for (size_t i = 0; i < n; i++) {
         const string *s;
         if (!want_string(r, &all[i], "what is joined", &s)) return false;
-        if ((i && !text_add_string(r, &t, self->s)) || !text_add_string(r, &t, s)) return false;
+        value escaped = value_string(s);
+        if (self->s->safe && !string_escape(r, s, &escaped)) return false;
+        if ((i && !text_add_string(r, &t, self->s)) || !text_add_string(r, &t, escaped.s)) return false;
     }
-    return text_take(r, &t, out);
+    return text_take_like(r, &t, self->s, out);
 }
 
 static bool format(run *r, const value *self, const args *a, value *out) { return format_braces(r, self->s, a, out); }
@@ -205,7 +209,7 @@ static bool justify(run *r, const value *self, const args *a, char where, value 
     size_t left = where == '<' ? 0 : where == '>' ? n : n / 2 + (n & (size_t)width & 1); // as CPython rounds
     text t = {0};
     return add_padding(r, &t, fill, left) && text_add_string(r, &t, s) && add_padding(r, &t, fill, n - left) &&
-           text_take(r, &t, out);
+           text_take_like(r, &t, s, out);
 }
 static bool ljust(run *r, const value *self, const args *a, value *out) { return justify(r, self, a, '<', out); }
 static bool rjust(run *r, const value *self, const args *a, value *out) { return justify(r, self, a, '>', out); }
@@ -220,7 +224,7 @@ static bool zfill(run *r, const value *self, const args *a, value *out) {
     text t = {0};
     return text_add(r, &t, s->data, n_sign, s->marks) && add_padding(r, &t, &zero, n) &&
            text_add(r, &t, s->data + n_sign, s->n_bytes - n_sign, s->marks ? s->marks + n_sign : NULL) &&
-           text_take(r, &t, out);
+           text_take_like(r, &t, s, out);
 }
 
 // Whether a str is not empty and all its characters are of a kind. Known for ASCII alone.

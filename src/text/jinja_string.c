@@ -103,7 +103,7 @@ bool string_cut(run *r, const string *s, size_t from, size_t to, value *out) {
         out);
 }
 
-static bool take_like(run *r, text *t, const string *like, value *out) {
+bool text_take_like(run *r, text *t, const string *like, value *out) {
     if (!text_take(r, t, out)) return false;
     if (!like->safe) return true;
     string safe = *out->s;
@@ -114,7 +114,7 @@ static bool take_like(run *r, text *t, const string *like, value *out) {
 bool string_join(run *r, const string *a, const string *b, value *out) {
     text t = {0};
     return text_grow(r, &t, a->n_bytes + b->n_bytes) && text_add_string(r, &t, a) && text_add_string(r, &t, b) &&
-           take_like(r, &t, a, out);
+           text_take_like(r, &t, a, out);
 }
 
 // ---- searching ---------------------------------------------------------------------------------------------------
@@ -177,7 +177,7 @@ bool string_replace(run *r, const string *s, const string *old, const string *by
         at += n_bytes;
     }
     return run_spend(r, 0) && text_add(r, &t, s->data + at, s->n_bytes - at, s->marks ? s->marks + at : NULL) &&
-           take_like(r, &t, s, out);
+           text_take_like(r, &t, s, out);
 }
 
 bool string_repeat(run *r, const string *s, int64_t times, value *out) {
@@ -185,7 +185,7 @@ bool string_repeat(run *r, const string *s, int64_t times, value *out) {
     if (s->n_bytes)
         for (int64_t i = 0; i < times; i++)
             if (!run_spend(r, 1) || !text_add_string(r, &t, s)) return false;
-    return take_like(r, &t, s, out);
+    return text_take_like(r, &t, s, out);
 }
 
 static bool add_cut(run *r, items *list, const string *s, size_t from, size_t to) {
@@ -282,7 +282,7 @@ bool string_reverse(run *r, const string *s, value *out) {
         if (!text_add(r, &t, s->data + from, at - from, s->marks ? s->marks + from : NULL)) return false;
         at = from;
     }
-    return take_like(r, &t, s, out);
+    return text_take_like(r, &t, s, out);
 }
 
 bool string_escape(run *r, const string *s, value *out) {
@@ -297,7 +297,7 @@ bool string_escape(run *r, const string *s, value *out) {
             return false;
     }
     string safe = {.safe = true};
-    return take_like(r, &t, &safe, out);
+    return text_take_like(r, &t, &safe, out);
 }
 
 // ---- case --------------------------------------------------------------------------------------------------------
@@ -314,6 +314,11 @@ static size_t lower_at(const string *s, size_t at, size_t n_bytes, uint32_t c, u
     return to[0] = 0x3c2, 1;
 }
 
+static bool is_title(uint32_t c) {
+    uint32_t to[UNICODE_MAX_EXPANSION];
+    return unicode_upper(c, to) != 1 || to[0] != c;
+}
+
 bool string_change_case(run *r, const string *s, letter_case to_case, value *out) {
     text t = {0};
     bool after_letter = false;
@@ -325,9 +330,10 @@ bool string_change_case(run *r, const string *s, letter_case to_case, value *out
         bool upper = to_case == CASE_UPPER;
         if (to_case == CASE_SWAP) upper = unicode_lower(c, to) == 1 && to[0] == c;
         size_t n = title ? unicode_title(c, to) : upper ? unicode_upper(c, to) : lower_at(s, at, n_bytes, c, to);
+        if (to_case == CASE_SWAP && !upper && is_title(c)) to[0] = c, n = 1; // of neither case
         for (size_t i = 0; i < n; i++)
             if (!text_add_char(r, &t, to[i], s->marks && s->marks[at])) return false;
         after_letter = cased;
     }
-    return take_like(r, &t, s, out);
+    return text_take_like(r, &t, s, out);
 }

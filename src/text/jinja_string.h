@@ -16,6 +16,7 @@ bool text_add_str(run *r, text *t, const char *s);
 bool text_add_string(run *r, text *t, const string *s);
 bool text_add_char(run *r, text *t, uint32_t c, bool is_data);
 bool text_take(run *r, text *t, value *out);
+bool text_take_like(run *r, text *t, const string *like, value *out); // safe if `like` is
 
 bool string_new(run *r, const char *data, size_t n_bytes, const uint8_t *marks, value *out); // bytes are kept
 bool string_literal(run *r, const char *s, value *out);

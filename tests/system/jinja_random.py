@@ -60,7 +60,7 @@ FILTERS = [(kind, to, f"|{call}") for (kind, to), calls in {
     ("mapping", "list"): ["items|list", "dictsort", "dictsort(true)", "dictsort(by='value')", "dictsort(reverse=true)", "list"],
     ("mapping", "string"): ["tojson", "tojson(indent=2)", "tojson(sort_keys=true)", "tojson(separators=(',', ':'))",
                             "tojson(ensure_ascii=true)", "tojson(indent='--')", "string"],
-    ("mapping", "number"): ["length"], ("mapping", "none"): ["attr('x')", "attr('keys')|string|length", "first"],
+    ("mapping", "number"): ["length"], ("mapping", "none"): ["attr('x')", "first"],
     ("none", "string"): ["default('D')", "d", "default('D', true)", "string"],
 }.items() for call in calls]
 USERS = ["map(attribute='name')|list", "map(attribute='name')|join('/')", "map(attribute='zip', default=0)|list",
@@ -107,7 +107,9 @@ class Random:
     def make_number(self, d):
         if self.r.random() < 0.15:
             return f"-({self.expression(d, 'number')})"
-        operator = self.pick("+", "-", "*", "/", "//", "%", "**", "+", "-")
+        if self.r.random() < 0.1:  # a tower of powers would take Python for ever
+            return f"({self.atom('number')} ** {self.pick('0', '2', '3', '-1', '0.5')})"
+        operator = self.pick("+", "-", "*", "/", "//", "%", "+", "-")
         return f"({self.expression(d, 'number')} {operator} {self.expression(d, 'number')})"
 
     def make_string(self, d):
@@ -183,12 +185,12 @@ class Random:
             "", self.show("loop.index ~ loop.index0 ~ loop.revindex ~ loop.first ~ loop.last ~ loop.length"),
             self.show("loop.previtem") + self.show("loop.nextitem"), self.tag("set ns.n = ns.n + 1"),
             self.tag("if loop.index == 2") + self.tag(self.pick("break", "continue")) + self.tag("endif"),
-            self.show("loop.cycle('a', 'b')"), self.show("loop.changed(i)"), self.tag("set a = i") + self.show("a"))
+            self.show("loop.cycle('a', 'b')"), self.show("loop.changed(i)"), self.tag("set v = i") + self.show("v"))
         text = self.tag("for " + head) + self.body(d) + inner + self.text()
         return text + (self.tag("else") + self.body(d) if self.r.random() < 0.3 else "") + self.tag("endfor")
 
     def write_set(self, _):
-        return self.tag(f"set {self.pick('a', 's', 'w', 'ns.n')} = {self.expression(2)}") + self.show("w ~ a")
+        return self.tag(f"set {self.pick('v', 'w', 'ns.n')} = {self.expression(2)}") + self.show("w ~ v")
 
     def write_set_block(self, d):
         return self.tag("set w" + self.pick("", " | upper", " | trim | length")) + self.body(d) + self.tag("endset") + self.show("w")
