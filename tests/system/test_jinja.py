@@ -72,7 +72,10 @@ def test_random(ours, make, count):
 def test_every_character(ours):
     template = ("{{ s|upper }}{{ s|lower }}{{ s.title() }}{{ s|title }}{{ s.swapcase() }}{{ [s] }}{{ s.split() }}"
                 "{{ s.splitlines() }}{% for c in s %}{{ c.capitalize() }}{{ c.strip() }}{% endfor %}{{ s|length }}")
-    characters = [chr(c) for c in range(1, 0x110000) if not 0xD800 <= c < 0xE000]
+    dull = [range(0x3500, 0xA000), range(0xAD00, 0xD700), range(0xE100, 0xF900), range(0x17100, 0x1B000),
+            range(0x20100, 0xE0000), range(0xE0200, 0x110000)]  # letters without case, and nothing at all
+    characters = [chr(c) for c in range(1, 0x110000)
+                  if not 0xD800 <= c < 0xE000 and (c % 101 == 0 or not any(c in x for x in dull))]
     for at in range(0, len(characters), 20000):
         assert same(ours, template, {"s": "".join(characters[at:at + 20000])})
 

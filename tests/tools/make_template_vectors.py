@@ -7,6 +7,7 @@ The file is {template: [text, or null where the template refuses the conversatio
 tests/system/test_jinja.py uses `Reference` for what is compared live.
 """
 import datetime
+import functools
 import json
 import pathlib
 import sys
@@ -51,10 +52,11 @@ class Reference:
             trim_blocks=True, lstrip_blocks=True, extensions=[Generation, jinja2.ext.loopcontrols])
         self.env.filters["tojson"] = tojson
         self.env.globals |= {"raise_exception": raise_exception, "strftime_now": strftime_now}
+        self.compile = functools.lru_cache(self.env.from_string)
 
     def render(self, template, variables):
         """The text; raises whatever jinja2 raises."""
-        return self.env.from_string(template).render(**variables)
+        return self.compile(template).render(**variables)
 
 
 def templates():
