@@ -1,7 +1,9 @@
 // Jinja: the template language of chat templates, with the meaning that Python's jinja2 gives it in the set-up of
 // `transformers`: immutable sandbox, trim_blocks, lstrip_blocks, break and continue, {% generation %}, tojson without
 // HTML escapes, raise_exception and strftime_now. Output is byte-equal; what is not supported (import, include,
-// extends, block, integers beyond 64 bits, the filters for HTML pages) is an error, never approximated.
+// extends, block, integers beyond 64 bits, the filters for HTML pages) is an error, never approximated. One difference
+// is meant: a variable is what it was until it is set, where jinja2 takes it for undefined inside blocks that stand
+// before a {% set %} of its name.
 //
 // A program is immutable: any threads may render it at once. A render owns one block of memory and takes no more; its
 // work is bounded by fuel, its nesting by a depth, so that neither a template nor the data can hang, exhaust or

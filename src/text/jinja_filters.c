@@ -96,7 +96,7 @@ static bool indent(run *r, const value *self, const args *a, value *out) {
             !text_add_string(r, &t, line))
             return false;
     }
-    return text_take(r, &t, out);
+    return text_take_like(r, &t, s, out);
 }
 
 static bool truncate(run *r, const value *self, const args *a, value *out) {
@@ -295,7 +295,8 @@ static bool round_filter(run *r, const value *self, const args *a, value *out) {
     if (!up && !string_is(method, "floor")) return run_fail(r, ERR_FORMAT, "'round' is common, ceil or floor");
     double scale = pow(10, (double)places), scaled = value_to_float(self) * scale;
     if (places < 0 || !isfinite(scaled)) return run_fail(r, ERR_UNSUPPORTED, "'round' of such a number");
-    return result(out, value_float((up ? ceil(scaled) : floor(scaled)) / scale));
+    double whole = (up ? ceil(scaled) : floor(scaled)) + 0.0; // no -0: Python's are ints
+    return result(out, value_float(whole / scale));
 }
 
 // ---- what filters over many values share -------------------------------------------------------------------------
@@ -480,6 +481,8 @@ static bool last(run *r, const value *self, const args *a, value *out) {
     size_t n;
     if (self->kind == V_ITER) return run_fail(r, ERR_FORMAT, "an iterator cannot be reversed");
     if (!value_collect(r, self, &all, &n)) return false;
+    if (n && self->kind == V_STRING) // which stays safe if it was
+        return string_cut(r, self->s, self->s->n_bytes - all[n - 1].s->n_bytes, self->s->n_bytes, out);
     return n ? result(out, all[n - 1]) : value_undefined(r, "the last of nothing is undefined", out);
 }
 

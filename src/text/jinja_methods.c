@@ -79,9 +79,7 @@ static bool replace(run *r, const value *self, const args *a, value *out) {
     if (!want_string(r, &a->v[0], "what is replaced", &old) || !want_string(r, &a->v[1], "what replaces", &by))
         return false;
     if (is_given(&a->v[2]) && !want_int(r, &a->v[2], "the number of replacements", &most)) return false;
-    value escaped;
-    if (self->s->safe && !string_escape(r, by, &escaped)) return false;
-    return string_replace(r, self->s, old, self->s->safe ? escaped.s : by, most, out);
+    return string_suit(r, self->s, &by) && string_replace(r, self->s, old, by, most, out);
 }
 
 // Whether [from, to) of s begins or ends with the affix, or with one of a tuple of them.
@@ -165,9 +163,8 @@ static bool join(run *r, const value *self, const args *a, value *out) {
     for (size_t i = 0; i < n; i++) {
         const string *s;
         if (!want_string(r, &all[i], "what is joined", &s)) return false;
-        value escaped = value_string(s);
-        if (self->s->safe && !string_escape(r, s, &escaped)) return false;
-        if ((i && !text_add_string(r, &t, self->s)) || !text_add_string(r, &t, escaped.s)) return false;
+        if (!string_suit(r, self->s, &s)) return false;
+        if ((i && !text_add_string(r, &t, self->s)) || !text_add_string(r, &t, s)) return false;
     }
     return text_take_like(r, &t, self->s, out);
 }
@@ -204,6 +201,7 @@ static bool justify(run *r, const value *self, const args *a, char where, value 
     int64_t width;
     if (!want_int(r, &a->v[0], "the width", &width)) return false;
     if (is_given(&a->v[1]) && !want_string(r, &a->v[1], "what fills", &fill)) return false;
+    if (!string_suit(r, s, &fill)) return false;
     if (fill->n_chars != 1) return run_fail(r, ERR_FORMAT, "what fills must be one character");
     size_t n = width > (int64_t)s->n_chars ? (size_t)width - s->n_chars : 0;
     size_t left = where == '<' ? 0 : where == '>' ? n : n / 2 + (n & (size_t)width & 1); // as CPython rounds
@@ -276,24 +274,30 @@ static bool islower_(run *r, const value *self, const args *a, value *out) {
 
 // ---- list, tuple, dict -------------------------------------------------------------------------------------------
 
-static bool list_index(run *r, const value *self, const args *a, value *out) {
+static bool sequence_index(run *r, const value *self, const args *a, value *out) { // of a list, a tuple, a range
+    const value *all;
+    size_t n;
     if (is_given(&a->v[1])) return run_fail(r, ERR_UNSUPPORTED, "index with a start");
-    for (size_t i = 0; i < self->l->n; i++) {
+    if (!value_collect(r, self, &all, &n)) return false;
+    for (size_t i = 0; i < n; i++) {
         bool equal;
-        if (!value_equal(r, &self->l->items[i], &a->v[0], &equal)) return false;
+        if (!value_equal(r, &all[i], &a->v[0], &equal)) return false;
         if (equal) return result(out, value_int((int64_t)i));
     }
     return run_fail(r, ERR_FORMAT, "a value is not in a %s", value_type(self));
 }
 
-static bool list_count(run *r, const value *self, const args *a, value *out) {
-    int64_t n = 0;
-    for (size_t i = 0; i < self->l->n; i++) {
+static bool sequence_count(run *r, const value *self, const args *a, value *out) {
+    const value *all;
+    size_t n;
+    int64_t n_equal = 0;
+    if (!value_collect(r, self, &all, &n)) return false;
+    for (size_t i = 0; i < n; i++) {
         bool equal;
-        if (!value_equal(r, &self->l->items[i], &a->v[0], &equal)) return false;
-        n += equal;
+        if (!value_equal(r, &all[i], &a->v[0], &equal)) return false;
+        n_equal += equal;
     }
-    return result(out, value_int(n));
+    return result(out, value_int(n_equal));
 }
 
 static bool copy(run *r, const value *self, const args *a, value *out) { // of what never changes
@@ -443,14 +447,15 @@ static const builtin STRING_METHODS[] = {
 
 static const builtin LIST_METHODS[] = {
     {"copy", copy, 0, {NULL}},
-    {"count", list_count, 1, {"value"}},
-    {"index", list_index, 1, {"value", "start"}},
+    {"count", sequence_count, 1, {"value"}},
+    {"index", sequence_index, 1, {"value", "start"}},
     {0},
 };
 
-static const builtin TUPLE_METHODS[] = {
-    {"count", list_count, 1, {"value"}},
-    {"index", list_index, 1, {"value", "start"}},
+static const builtin SEQUENCE_METHODS[] = {
+    // of tuples and ranges
+    {"count", sequence_count, 1, {"value"}},
+    {"index", sequence_index, 1, {"value", "start"}},
     {0},
 };
 
@@ -486,9 +491,9 @@ const builtin *method_find(value_kind of, const string *name, bool *changes) {
                                                "remove", "reverse", "sort",   NULL};
     static const char *const dict_changes[] = {"clear", "pop", "popitem", "setdefault", "update", NULL};
     *changes = (of == V_LIST && is_one_of(name, list_changes)) || (of == V_DICT && is_one_of(name, dict_changes));
-    return of == V_STRING  ? builtin_find(STRING_METHODS, name)
-           : of == V_LIST  ? builtin_find(LIST_METHODS, name)
-           : of == V_TUPLE ? builtin_find(TUPLE_METHODS, name)
-           : of == V_DICT  ? builtin_find(DICT_METHODS, name)
-                           : NULL;
+    return of == V_STRING                   ? builtin_find(STRING_METHODS, name)
+           : of == V_LIST                   ? builtin_find(LIST_METHODS, name)
+           : of == V_DICT                   ? builtin_find(DICT_METHODS, name)
+           : of == V_TUPLE || of == V_RANGE ? builtin_find(SEQUENCE_METHODS, name)
+                                            : NULL;
 }

@@ -98,13 +98,6 @@ static bool float_binary(run *r, int op, double a, double b, value *out) {
     }
 }
 
-static bool add_strings(run *r, const value *a, const value *b, value *out) {
-    value left = *a, right = *b; // one that is safe makes the other so
-    if (a->s->safe && !b->s->safe && !string_escape(r, b->s, &right)) return false;
-    if (b->s->safe && !a->s->safe && !string_escape(r, a->s, &left)) return false;
-    return string_join(r, left.s, right.s, out);
-}
-
 static bool add_lists(run *r, const value *a, const value *b, value *out) {
     size_t n = a->l->n + b->l->n;
     value *both = run_take(r, n, sizeof *both);
@@ -138,7 +131,7 @@ bool value_binary(run *r, int op, const value *a, const value *b, value *out) {
     if (op == '%' && a->kind == V_STRING) return format_percent(r, a->s, b, out);
     if (a->kind == V_UNDEFINED || b->kind == V_UNDEFINED)
         return value_fail_undefined(r, a->kind == V_UNDEFINED ? a : b);
-    if (op == '+' && a->kind == b->kind && a->kind == V_STRING) return add_strings(r, a, b, out);
+    if (op == '+' && a->kind == b->kind && a->kind == V_STRING) return string_join(r, a->s, b->s, out);
     if (op == '+' && a->kind == b->kind && is_sequence(a)) return add_lists(r, a, b, out);
     if (op == '*' && is_sequence(a) && value_is_int(b)) return repeat(r, a, value_to_int(b), out);
     if (op == '*' && is_sequence(b) && value_is_int(a)) return repeat(r, b, value_to_int(a), out);
@@ -280,7 +273,7 @@ static bool slice_string(run *r, const string *s, const stretch *x, value *out) 
         bool found;
         if (!run_spend(r, 1) || !own_item(r, &all, &index, &c, &found) || !text_add_string(r, &t, c.s)) return false;
     }
-    return text_take(r, &t, out);
+    return text_take_like(r, &t, s, out);
 }
 
 static bool slice_list(run *r, const value *of, const stretch *x, value *out) {

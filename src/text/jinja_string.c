@@ -111,10 +111,16 @@ bool text_take_like(run *r, text *t, const string *like, value *out) {
     return new_string(r, safe, out);
 }
 
+bool string_suit(run *r, const string *like, const string **s) {
+    value escaped = value_string(*s);
+    if (like->safe && !string_escape(r, *s, &escaped)) return false;
+    return *s = escaped.s, true;
+}
+
 bool string_join(run *r, const string *a, const string *b, value *out) {
     text t = {0};
-    return text_grow(r, &t, a->n_bytes + b->n_bytes) && text_add_string(r, &t, a) && text_add_string(r, &t, b) &&
-           text_take_like(r, &t, a, out);
+    return string_suit(r, b, &a) && string_suit(r, a, &b) && text_grow(r, &t, a->n_bytes + b->n_bytes) &&
+           text_add_string(r, &t, a) && text_add_string(r, &t, b) && text_take_like(r, &t, a, out);
 }
 
 // ---- searching ---------------------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ bool string_equal(const string *a, const string *b);
 bool string_is(const string *s, const char *literal);
 int string_compare(const string *a, const string *b);
 bool string_cut(run *r, const string *s, size_t from, size_t to, value *out);
-bool string_join(run *r, const string *a, const string *b, value *out); // a + b, both safe or neither
+bool string_join(run *r, const string *a, const string *b, value *out); // a + b; if one is safe, so is the sum
 
 // First or last occurrence within [from, to); SIZE_MAX: none.
 size_t string_find(const string *s, const string *what, size_t from, size_t to);
@@ -40,7 +40,8 @@ bool string_split(run *r, const string *s, const string *by, int64_t most, bool 
                   value *out); // by NULL: blanks
 bool string_split_lines(run *r, const string *s, bool keep_ends, value *out);
 bool string_reverse(run *r, const string *s, value *out);
-bool string_escape(run *r, const string *s, value *out); // for HTML; the result is safe
+bool string_escape(run *r, const string *s, value *out);        // for HTML; the result is safe
+bool string_suit(run *r, const string *like, const string **s); // escapes what goes into a string that is safe
 
 typedef enum letter_case { CASE_UPPER, CASE_LOWER, CASE_TITLE, CASE_CAPITAL, CASE_SWAP } letter_case;
 bool string_change_case(run *r, const string *s, letter_case to, value *out);
