@@ -109,7 +109,7 @@ static void real_templates_equal_jinja2(void **state) {
         assert_int_equal(i, json_array_size(texts));
         free(template);
     }
-    assert_true(n_cases >= 18 * 12);
+    assert_true(n_cases >= 21 * 26);
     json_decref(conversations), json_decref(expected);
 }
 
