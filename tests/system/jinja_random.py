@@ -118,7 +118,7 @@ class Random:
             f"({self.expression(d)} ~ {self.expression(d)})", f"({self.expression(d, 'string')} * {self.pick('2', '0', '3')})",
             f"('%s|%r' % ({self.expression(d)}, {self.expression(d)}))",
             f"('%5.2f|%-6d|%x|%g' % ({self.expression(d, 'number')}, a, a, g))",
-            f"({self.expression(d, 'string')}){self.slice()}", f"({self.expression(d, 'string')})[{self.pick(0, 1, -1, -2)}]")
+            f"(({self.expression(d, 'string')})|string){self.slice()}", f"({self.expression(d, 'string')})[{self.pick(0, 1, -1, -2)}]")
 
     def make_list(self, d):
         return self.pick(
@@ -127,7 +127,8 @@ class Random:
             f"(({self.expression(d, 'list')})|list){self.slice()}", f"(users|{self.r.choice(USERS)})")
 
     def make_mapping(self, d):
-        return f"{{'k': {self.expression(d)}, {self.expression(0)}: {self.expression(d)}}}"
+        key = self.atom(self.pick("number", "string", "bool", "none"))  # jinja2 refuses others even where it never comes
+        return f"{{'k': {self.expression(d)}, {key}: {self.expression(d)}}}"
 
     def make_bool(self, d):
         return self.pick(
@@ -193,7 +194,7 @@ class Random:
         return self.tag(f"set {self.pick('v', 'w', 'ns.n')} = {self.expression(2)}") + self.show("w ~ v")
 
     def write_set_block(self, d):
-        return self.tag("set w" + self.pick("", " | upper", " | trim | length")) + self.body(d) + self.tag("endset") + self.show("w")
+        return self.tag("set w" + self.pick("", " | upper", " | trim | title")) + self.body(d) + self.tag("endset") + self.show("w")
 
     def write_macro(self, d):
         shown = self.pick("", "{{ varargs }}", "{{ kwargs }}", "{{ caller() if caller }}") + "{{ p ~ o ~ s }}"
