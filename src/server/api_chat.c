@@ -183,7 +183,7 @@ void openai_chat(call *c) {
     ask a = {0};
     rf_prompt prompt = {0};
     a.body = json_read_body(c->x, &p);
-    if (a.body && ask_read_sampling(&a, a.body, &p) && read_rest(&a, a.body, &p) &&
+    if (a.body && ask_read_sampling(&a, c, a.body, &p) && read_rest(&a, a.body, &p) &&
         chat_render(c, a.body, &prompt, &p)) {
         a.n_prompts = 1, a.prompts = xcalloc(1, sizeof *a.prompts);
         a.prompts[0].tokens = prompt.tokens, a.prompts[0].n_tokens = prompt.n_tokens;

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_PROMPTS = 256, MAX_LOGPROBS = 20, DEFAULT_MAX_TOKENS = 16 };
+enum { MAX_LOGPROBS = 20, DEFAULT_MAX_TOKENS = 16 };
 
 // ---- the shape of answers ----------------------------------------------------------------------------------------
 
@@ -111,41 +111,6 @@ static const family COMPLETIONS = {"/v1/completions", "cmpl-", put_begin, put_pi
 
 // ---- the request -------------------------------------------------------------------------------------------------
 
-static bool read_ids(const json_t *ids, struct ask_prompt *out, problem *p) {
-    size_t n = json_array_size(ids);
-    if (n == 0) return problem_set(p, 400, "invalid_value", "prompt", "'prompt' is empty");
-    out->tokens = xcalloc(n, sizeof *out->tokens), out->n_tokens = n;
-    for (size_t i = 0; i < n; i++) {
-        if (!json_read_token(json_array_get(ids, i), &out->tokens[i]))
-            return problem_set(p, 400, "invalid_type", "prompt", "'prompt' has no token id at place %zu", i);
-    }
-    return true;
-}
-
-static bool read_prompt(const json_t *value, struct ask_prompt *out, problem *p) {
-    if (json_is_array(value)) return read_ids(value, out, p);
-    if (!json_is_string(value))
-        return problem_set(p, 400, "invalid_type", "prompt",
-                           "'prompt' must be a string, an array of strings, of token ids, or of arrays of token ids");
-    out->text = json_string_value(value), out->n_bytes = json_string_length(value);
-    if (out->n_bytes == 0) return problem_set(p, 400, "invalid_value", "prompt", "'prompt' is empty");
-    return true;
-}
-
-static bool read_prompts(ask *a, const json_t *value, problem *p) {
-    if (!value || json_is_null(value)) return problem_set(p, 400, "missing_field", "prompt", "'prompt' is needed");
-    bool many = json_is_array(value) && !json_is_number(json_array_get(value, 0));
-    size_t n = many ? json_array_size(value) : 1;
-    if (n == 0) return problem_set(p, 400, "invalid_value", "prompt", "'prompt' is empty");
-    if (n > MAX_PROMPTS)
-        return problem_set(p, 400, "invalid_value", "prompt", "'prompt' has %zu texts; %d at most are possible", n,
-                           MAX_PROMPTS);
-    a->prompts = xcalloc(n, sizeof *a->prompts), a->n_prompts = n;
-    for (size_t i = 0; i < n; i++)
-        if (!read_prompt(many ? json_array_get(value, i) : value, &a->prompts[i], p)) return false;
-    return true;
-}
-
 static bool read_rest(ask *a, const json_t *body, problem *p) {
     static const field fields[] = {
         {"max_tokens", FIELD_UINT, offsetof(ask, params.max_tokens), 1, UINT32_MAX},
@@ -175,8 +140,8 @@ void openai_completions(call *c) {
     problem p = {0};
     ask a = {0};
     a.body = json_read_body(c->x, &p);
-    if (a.body && ask_read_sampling(&a, a.body, &p) && read_rest(&a, a.body, &p) &&
-        read_prompts(&a, json_object_get(a.body, "prompt"), &p))
+    if (a.body && ask_read_sampling(&a, c, a.body, &p) && read_rest(&a, a.body, &p) &&
+        ask_read_prompts(&a, c, "prompt", &p))
         return generation_start(c, &COMPLETIONS, &a);
     ask_free(&a);
     call_fail(c, &p);

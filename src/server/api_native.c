@@ -78,7 +78,7 @@ static void generate(call *c, bool stream) {
     static const field PROMPT = {"prompt", FIELD_TEXT, 0, 0, 0};
     static const field MAX_TOKENS = {"max_tokens", FIELD_UINT, offsetof(ask, params.max_tokens), 1, UINT32_MAX};
     a.body = json_read_body(c->x, &p);
-    if (a.body && ask_read_sampling(&a, a.body, &p) && json_read_fields(a.body, &MAX_TOKENS, 1, &a, &p) &&
+    if (a.body && ask_read_sampling(&a, c, a.body, &p) && json_read_fields(a.body, &MAX_TOKENS, 1, &a, &p) &&
         json_read_fields(a.body, &PROMPT, 1, &prompt, &p) && !prompt)
         problem_set(&p, 400, "missing_field", "prompt", "'prompt' is needed: a string");
     if (p.status) {

@@ -3,77 +3,9 @@
 
 #include "base/clock.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-// ---- parameters --------------------------------------------------------------------------------------------------
-
-enum { MAX_CHOICES = 128, MAX_STOPS = 16 };
-
-#define AT(member) offsetof(ask, member)
-static const field SAMPLING[] = {
-    {"temperature", FIELD_FLOAT, AT(params.temperature), 0, 100},
-    {"top_p", FIELD_FLOAT, AT(params.top_p), 0, 1},
-    {"top_k", FIELD_INT, AT(params.top_k), -1, INT32_MAX}, // -1 is how vLLM says "off"
-    {"min_p", FIELD_FLOAT, AT(params.min_p), 0, 1},
-    {"repeat_penalty", FIELD_FLOAT, AT(params.repeat_penalty), 0x1p-20, 0x1p20},
-    {"repetition_penalty", FIELD_FLOAT, AT(params.repeat_penalty), 0x1p-20, 0x1p20},
-    {"presence_penalty", FIELD_FLOAT, AT(params.presence_penalty), -2, 2},
-    {"frequency_penalty", FIELD_FLOAT, AT(params.frequency_penalty), -2, 2},
-    {"repeat_last_n", FIELD_UINT, AT(params.penalty_last_n), 0, UINT32_MAX},
-    {"seed", FIELD_SEED, AT(params.seed), 0, 0},
-    {"ignore_eos", FIELD_BOOL, AT(params.ignore_eos), 0, 0},
-    {"priority", FIELD_INT, AT(params.priority), INT32_MIN, INT32_MAX},
-    {"timeout", FIELD_SECONDS, AT(params.timeout_ms), 0.001, 1e9},
-    {"n", FIELD_UINT, AT(n), 1, MAX_CHOICES},
-    {"stream", FIELD_BOOL, AT(stream), 0, 0},
-    {"model", FIELD_TEXT, AT(model), 0, 0},
-};
-
-static bool read_stop(ask *a, const json_t *value, problem *p) {
-    size_t n = json_is_array(value) ? json_array_size(value) : 1;
-    if (n > MAX_STOPS)
-        return problem_set(p, 400, "invalid_value", "stop", "'stop' has %zu strings; %d at most are possible", n,
-                           MAX_STOPS);
-    a->stops = xcalloc(n + 1, sizeof *a->stops);
-    for (size_t i = 0; i < n; i++) {
-        const json_t *one = json_is_array(value) ? json_array_get(value, i) : value;
-        if (!json_is_string(one) || json_string_length(one) == 0 ||
-            strlen(json_string_value(one)) != json_string_length(one))
-            return problem_set(p, 400, "invalid_type", "stop",
-                               "'stop' must be a string or an array of strings, none of them empty");
-        a->stops[i] = json_string_value(one);
-    }
-    a->params.stop = a->stops, a->params.n_stop = n;
-    return true;
-}
-
-bool ask_read_sampling(ask *a, const json_t *body, problem *p) {
-    a->params = rf_params_default();
-    a->n = 1;
-    if (!json_read_fields(body, SAMPLING, sizeof SAMPLING / sizeof *SAMPLING, a, p)) return false;
-    if ((int32_t)a->params.top_k == -1) a->params.top_k = 0;
-    if (a->params.top_p == 0) a->params.top_p = 0x1p-20f; // OpenAI allows 0: the likeliest token alone
-    const json_t *stop = json_object_get(body, "stop"), *options = json_object_get(body, "stream_options");
-    if (json_object_size(json_object_get(body, "logit_bias")) > 0)
-        return problem_set(p, 400, "unsupported", "logit_bias", "'logit_bias' is not supported yet");
-    if (stop && !json_is_null(stop) && !read_stop(a, stop, p)) return false;
-    if (!options || json_is_null(options)) return true;
-    if (!json_is_object(options))
-        return problem_set(p, 400, "invalid_type", "stream_options", "'stream_options' must be an object");
-    if (!a->stream)
-        return problem_set(p, 400, "invalid_value", "stream_options", "'stream_options' is for streams only");
-    static const field USAGE = {"include_usage", FIELD_BOOL, AT(include_usage), 0, 0};
-    return json_read_fields(options, &USAGE, 1, a, p);
-}
-
-void ask_free(ask *a) {
-    for (size_t i = 0; i < a->n_prompts; i++) free(a->prompts[i].tokens);
-    free(a->prompts), free(a->stops);
-    json_decref(a->body);
-}
 
 // ---- pieces and ends ---------------------------------------------------------------------------------------------
 

@@ -1,12 +1,11 @@
-// Generation: a call that makes the engine work, whatever its API's words: parameters, choices, stream or whole reply.
+// Generation: a call that makes the engine work, whatever its API's words: choices, stream or whole reply.
 //
-// A family (native, completions, chat) reads its own fields, fills `ask`, and says by its table how pieces and replies
-// are written. Everything else is here: submission of all prompts times n choices, the record, flow control, ends,
+// A family (native, completions, chat, embeddings) fills an `ask` and says by its table how pieces and replies are
+// written. Everything else is here: submission of all prompts times n choices, the record, flow control, ends,
 // errors in the middle. The loop's thread; a generation frees itself after the last end.
 #pragma once
 
-#include "server/call.h"
-#include "server/json.h"
+#include "server/ask.h"
 
 typedef struct choice {
     buf text;
@@ -31,22 +30,6 @@ typedef struct family { // how one API speaks
     void (*put_whole)(generation *g, buf *out); // the reply that is not streamed: one JSON object
 } family;
 
-typedef struct ask {  // what a family found in the body
-    rf_params params; // without prompt
-    uint32_t n;       // choices per prompt; seeds seed, seed + 1, ...
-    bool stream, include_usage, echo, logprobs;
-    const char *model;
-    const char **stops; // freed by the generation
-    struct ask_prompt {
-        const char *text; // borrowed from the body
-        size_t n_bytes;
-        int32_t *tokens; // freed by the generation; NULL: text
-        size_t n_tokens;
-    } * prompts; // [n_prompts], freed by the generation
-    size_t n_prompts;
-    json_t *body; // decref'd by the generation: texts are borrowed from it
-} ask;
-
 struct generation {
     server *s;
     const family *family;
@@ -58,9 +41,6 @@ struct generation {
     buf out;
 };
 
-// The parameters that every API has, under the names they share.
-bool ask_read_sampling(ask *a, const json_t *body, problem *p);
-void ask_free(ask *a);
 // Takes the ask. Replies, now or later.
 void generation_start(call *c, const family *f, ask *a);
 rf_usage generation_usage(const generation *g); // prompts counted once each, completions together

@@ -127,7 +127,7 @@ def test_async_and_cancellation_by_closing(server, model):
         ("/v1/completions", {"prompt": "a", "max_tokens": 0}, 400, "max_tokens"),
         ("/v1/completions", {"prompt": "a", "n": 1000}, 400, "n"),
         ("/v1/completions", {"prompt": "a", "suffix": "b"}, 400, "suffix"),
-        ("/v1/completions", {"prompt": "a", "logit_bias": {"1": 5}}, 400, "logit_bias"),
+        ("/v1/completions", {"prompt": "a", "best_of": 2}, 400, "best_of"),
         ("/v1/chat/completions", {"messages": []}, 400, "messages"),
         ("/v1/chat/completions", {"messages": [{"role": "user", "content": "a"}], "tools": [{}]}, 400, "tools"),
         ("/v1/completions", {"prompt": "a", "model": "other"}, 404, "model"),
