@@ -12,16 +12,33 @@ static void put_number(buf *b, const char *name, const char *type, const char *h
                (unsigned long long)value);
 }
 
-static void put_histogram(buf *b, const char *name, const char *help, const rf_histogram *h) {
+typedef struct histogram { // bucket i ends at first << i, the last one never
+    const uint64_t *buckets;
+    uint32_t n_buckets;
+    double first, sum;
+    uint64_t count;
+} histogram;
+
+static void put_histogram(buf *b, const char *name, const char *help, histogram h) {
     uint64_t sum = 0;
     buf_printf(b, "# HELP rocmforge_%s %s\n# TYPE rocmforge_%s histogram\n", name, help, name);
-    for (uint32_t i = 0; i + 1 < RF_HISTOGRAM_BUCKETS; i++) {
-        sum += h->buckets[i];
-        buf_printf(b, "rocmforge_%s_bucket{le=\"%.9g\"} %llu\n", name,
-                   (double)((uint64_t)RF_HISTOGRAM_FIRST_US << i) * 1e-6, (unsigned long long)sum);
+    for (uint32_t i = 0; i + 1 < h.n_buckets; i++) {
+        sum += h.buckets[i];
+        buf_printf(b, "rocmforge_%s_bucket{le=\"%.9g\"} %llu\n", name, h.first * (double)(1ull << i),
+                   (unsigned long long)sum);
     }
     buf_printf(b, "rocmforge_%s_bucket{le=\"+Inf\"} %llu\nrocmforge_%s_sum %.9g\nrocmforge_%s_count %llu\n", name,
-               (unsigned long long)h->count, name, (double)h->sum_us * 1e-6, name, (unsigned long long)h->count);
+               (unsigned long long)h.count, name, h.sum, name, (unsigned long long)h.count);
+}
+
+static void put_durations(buf *b, const char *name, const char *help, const rf_histogram *h) {
+    put_histogram(b, name, help,
+                  (histogram){h->buckets, RF_HISTOGRAM_BUCKETS, RF_HISTOGRAM_FIRST_US * 1e-6, (double)h->sum_us * 1e-6,
+                              h->count});
+}
+
+static void put_sizes(buf *b, const char *name, const char *help, const rf_batch_histogram *h) {
+    put_histogram(b, name, help, (histogram){h->buckets, RF_BATCH_BUCKETS, 1, (double)h->sum, h->count});
 }
 
 static void put_engine(buf *b, const rf_stats *s) {
@@ -50,9 +67,10 @@ static void put_engine(buf *b, const rf_stats *s) {
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         put_number(b, rows[i].name, rows[i].type, rows[i].help, rows[i].value);
-    put_histogram(b, "time_to_first_token_seconds", "From submit to the first token.", &s->first_token);
-    put_histogram(b, "inter_token_seconds", "Between tokens of a request.", &s->inter_token);
-    put_histogram(b, "step_seconds", "Durations of steps.", &s->step);
+    put_durations(b, "time_to_first_token_seconds", "From submit to the first token.", &s->first_token);
+    put_durations(b, "inter_token_seconds", "Between tokens of a request.", &s->inter_token);
+    put_durations(b, "step_seconds", "Durations of steps.", &s->step);
+    put_sizes(b, "step_sequences", "Sequences that steps had.", &s->batch);
 }
 
 static void put_server(buf *b, const server *s) {
@@ -64,7 +82,7 @@ static void put_server(buf *b, const server *s) {
     put_number(b, "http_clients_gone_total", "counter", "Clients that left before their reply had ended.",
                s->metrics->n_gone);
     put_number(b, "http_connections", "gauge", "Open connections.", http_n_connections(s->http));
-    put_histogram(b, "request_seconds", "Generations, from arrival to the last byte.", &s->metrics->end_to_end);
+    put_durations(b, "request_seconds", "Generations, from arrival to the last byte.", &s->metrics->end_to_end);
 }
 
 void metrics_show(call *c) {

@@ -213,7 +213,7 @@ def test_a_client_that_leaves_frees_its_pages(server):
 
 def test_metrics_are_prometheus(server):
     names = {f.name for f in text_string_to_metric_families(server.get("/metrics")[1])}
-    for name in "requests requests_queued requests_running kv_pages time_to_first_token_seconds step_seconds request_seconds http_replies".split():
+    for name in "requests requests_queued requests_running kv_pages time_to_first_token_seconds step_seconds step_sequences request_seconds http_replies".split():
         assert "rocmforge_" + name in names
 
 
