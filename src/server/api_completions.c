@@ -52,7 +52,6 @@ static void put_begin(generation *g, buf *out) {
         buf_append_str(out, "null");
         put_finish(out, NULL);
         end_chunk(g, out);
-        g->choices[i].text_offset = (uint32_t)text.n_bytes;
         buf_free(&text);
     }
 }
@@ -63,7 +62,7 @@ static void put_piece(generation *g, buf *out, uint32_t i, const rf_event *e) {
     begin_chunk(g, out);
     put_choice(out, i, e->text, e->n_bytes);
     if (g->ask.logprobs)
-        openai_put_logprobs(g, out, e->tokens, e->logprobs, e->n_tokens, &g->choices[i].text_offset);
+        openai_put_logprobs(g, out, i, e->tokens, e->logprobs, e->n_tokens);
     else
         buf_append_str(out, "null");
     put_finish(out, NULL);
@@ -88,15 +87,14 @@ static void put_whole(generation *g, buf *out) {
     openai_put_head(g, out, "text_completion");
     buf_append_str(out, ",\"choices\":[");
     for (uint32_t i = 0; i < g->n_choices; i++) {
-        choice *c = &g->choices[i];
+        const choice *c = &g->choices[i];
         buf text = {0};
         append_echo(g, &text, i);
-        uint32_t offset = (uint32_t)text.n_bytes;
         buf_append(&text, c->text.data, c->text.n_bytes);
         if (i) buf_append_char(out, ',');
         put_choice(out, i, text.data, text.n_bytes);
         if (g->ask.logprobs)
-            openai_put_logprobs(g, out, c->tokens, c->logprobs, c->n_tokens, &offset);
+            openai_put_logprobs(g, out, i, c->tokens, c->logprobs, c->n_tokens);
         else
             buf_append_str(out, "null");
         put_finish(out, generation_finish(c));
@@ -111,17 +109,10 @@ static const family COMPLETIONS = {"/v1/completions", "cmpl-", put_begin, put_pi
 
 // ---- the request -------------------------------------------------------------------------------------------------
 
-static bool read_rest(ask *a, const json_t *body, problem *p) {
-    static const field fields[] = {
-        {"max_tokens", FIELD_UINT, offsetof(ask, params.max_tokens), 1, UINT32_MAX},
-        {"echo", FIELD_BOOL, offsetof(ask, echo), 0, 0},
-    };
-    uint32_t logprobs = UINT32_MAX, best_of = 0;
+static bool check_unsupported(const ask *a, const json_t *body, problem *p) {
+    uint32_t best_of = 0;
     const char *suffix = NULL;
-    const field LOGPROBS = {"logprobs", FIELD_UINT, 0, 0, MAX_LOGPROBS};
     const field BEST_OF = {"best_of", FIELD_UINT, 0, 1, 128}, SUFFIX = {"suffix", FIELD_TEXT, 0, 0, 0};
-    a->params.max_tokens = DEFAULT_MAX_TOKENS;
-    if (!json_read_fields(body, fields, 2, a, p) || !json_read_fields(body, &LOGPROBS, 1, &logprobs, p)) return false;
     if (!json_read_fields(body, &BEST_OF, 1, &best_of, p) || !json_read_fields(body, &SUFFIX, 1, &suffix, p))
         return false;
     if (suffix && *suffix)
@@ -129,10 +120,26 @@ static bool read_rest(ask *a, const json_t *body, problem *p) {
                            "'suffix' is not supported: this server does not fill in the middle");
     if (best_of && best_of != a->n)
         return problem_set(p, 400, "unsupported", "best_of", "'best_of' is not supported unless it equals 'n'");
-    if (logprobs == UINT32_MAX) return true;
-    if (a->echo) return problem_set(p, 400, "unsupported", "echo", "'echo' together with 'logprobs' is not supported");
-    a->logprobs = a->params.logprobs = true, a->params.n_logprobs = logprobs;
     return true;
+}
+
+// echo: the prompt is a part of what is answered, so its log-probabilities are too, if any are; and it may be all.
+static bool read_rest(ask *a, const json_t *body, problem *p) {
+    static const field fields[] = {
+        {"max_tokens", FIELD_UINT, offsetof(ask, params.max_tokens), 0, UINT32_MAX},
+        {"echo", FIELD_BOOL, offsetof(ask, echo), 0, 0},
+    };
+    uint32_t logprobs = UINT32_MAX;
+    const field LOGPROBS = {"logprobs", FIELD_UINT, 0, 0, MAX_LOGPROBS};
+    a->params.max_tokens = DEFAULT_MAX_TOKENS;
+    if (!json_read_fields(body, fields, 2, a, p) || !json_read_fields(body, &LOGPROBS, 1, &logprobs, p)) return false;
+    if (a->params.max_tokens == 0 && !a->echo)
+        return problem_set(p, 400, "invalid_value", "max_tokens",
+                           "'max_tokens' must be at least 1, unless 'echo' is true");
+    if (logprobs != UINT32_MAX) a->logprobs = a->params.logprobs = true, a->params.n_logprobs = logprobs;
+    if (a->echo && a->logprobs) a->params.score = RF_SCORE_FIRST;
+    if (a->params.max_tokens == 0) a->params.logprobs = true, a->params.score = RF_SCORE_ONLY;
+    return check_unsupported(a, body, p);
 }
 
 void openai_completions(call *c) {

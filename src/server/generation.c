@@ -24,7 +24,7 @@ static void keep_logprobs(choice *c, const rf_event *e, uint32_t width) {
 
 static void on_piece(void *self, exchange *x, uint32_t i, const rf_event *e) {
     generation *g = self;
-    if (!g->record->first_us && e->n_tokens) g->record->first_us = clock_machine_us();
+    if (!g->record->first_us && e->n_tokens > e->n_prompt_tokens) g->record->first_us = clock_machine_us();
     if (g->streaming) {
         g->family->put_piece(g, &g->out, i, e);
         flush(g, x);

@@ -15,7 +15,7 @@ typedef struct choice {
     int32_t *tokens;            // [n_tokens], only with logprobs
     rf_token_logprob *logprobs; // [n_tokens][1 + n_top], only with logprobs
     uint32_t n_tokens;
-    uint32_t text_offset; // of the next token
+    uint32_t n_told, text_offset; // tokens whose log-probabilities were written; characters before the next one
 } choice;
 
 typedef struct generation generation;

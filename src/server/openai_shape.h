@@ -11,6 +11,6 @@ void openai_put_last(const generation *g, buf *out, const char *object); // the 
 void openai_put_token(const generation *g, buf *b, int32_t token);       // its text, quoted
 // n tokens with their log-probabilities, [n][1 + n_top]: {"content":[...]}, as chat has it.
 void openai_put_chat_logprobs(const generation *g, buf *b, const rf_token_logprob *p, size_t n);
-// As completions have it; *offset is where the first token's text starts, and is moved on.
-void openai_put_logprobs(const generation *g, buf *b, const int32_t *tokens, const rf_token_logprob *p, size_t n,
-                         uint32_t *offset);
+// n further tokens of choice i, [n][1 + n_top], as completions have it. A prompt's very first token follows nothing:
+// nulls.
+void openai_put_logprobs(generation *g, buf *b, uint32_t i, const int32_t *tokens, const rf_token_logprob *p, size_t n);

@@ -105,3 +105,100 @@ def test_bias_that_is_wrong(server, bias):
     for path, body in (("/generate", {"prompt": "a"}), ("/v1/chat/completions", {"messages": [{"role": "user", "content": "a"}]})):
         status, text, _ = server.post(path, {**body, "logit_bias": bias})
         assert (status, json.loads(text)["error"]["param"]) == (400, "logit_bias")
+
+
+# ---- echo and logprobs ----------------------------------------------------------------------------------------------
+
+
+def test_prompt_is_scored_as_the_answer_was(server, client, name):
+    """What was chosen when a text was generated is what that text is told to be worth."""
+    ids = tokens_of(server, PROMPT)
+    ask = dict(model=name, logprobs=5, max_tokens=12)
+    made = client.completions.create(**ask, prompt=ids, seed=3, temperature=1.2).choices[0].logprobs
+    answer = tokens_of(server, "".join(made.tokens))
+    assert len(answer) == 12
+    told = client.completions.create(**{**ask, "max_tokens": 0}, prompt=ids + answer, echo=True)
+    lp = told.choices[0].logprobs
+    assert lp.token_logprobs[0] is None and lp.top_logprobs[0] is None and None not in lp.token_logprobs[1:]
+    n = len(ids)
+    assert lp.tokens[n:] == made.tokens
+    assert lp.token_logprobs[n:] == made.token_logprobs and lp.top_logprobs[n:] == made.top_logprobs
+    assert any(len(top) == 6 for top in lp.top_logprobs[1:])  # the chosen one is told even if it is not likely
+    for token, p, top in zip(lp.tokens[1:], lp.token_logprobs[1:], lp.top_logprobs[1:]):
+        assert top[token] == p
+    assert told.choices[0].finish_reason == "length"
+    assert (told.usage.prompt_tokens, told.usage.completion_tokens) == (n + 12, 0)
+
+
+def test_scores_are_the_reference(small):
+    server, client, reference = small
+    text = "the thing in the other inn is thin; then the thing is in the inn"
+    ids = tokens_of(server, text)
+    told = client.completions.create(model="tiny", prompt=text, echo=True, logprobs=1, max_tokens=0).choices[0].logprobs
+    expected = log_softmax(reference.forward(ids))
+    for t in range(1, len(ids)):
+        assert abs(told.token_logprobs[t] - expected[t - 1, ids[t]]) < 0.05
+        assert abs(max(told.top_logprobs[t].values()) - expected[t - 1].max()) < 0.05
+
+
+@pytest.mark.parametrize("prompt", [PROMPT, GREEK])
+def test_echo_is_one_text_with_its_answer(server, client, name, prompt):
+    ask = dict(model=name, prompt=prompt, temperature=0, echo=True, logprobs=2)
+    both = client.completions.create(**ask, max_tokens=5).choices[0]
+    alone = client.completions.create(**ask, max_tokens=0).choices[0]
+    answer = client.completions.create(**{**ask, "echo": False}, max_tokens=5).choices[0]
+    assert alone.text == prompt and both.text == prompt + answer.text
+    for part in ("tokens", "token_logprobs", "top_logprobs"):
+        assert getattr(both.logprobs, part) == getattr(alone.logprobs, part) + getattr(answer.logprobs, part)
+    assert both.logprobs.text_offset[: len(alone.logprobs.tokens)] == alone.logprobs.text_offset
+    shown = 0
+    for token, offset in zip(both.logprobs.tokens, both.logprobs.text_offset):
+        if "\ufffd" not in token:
+            assert both.text[offset:].startswith(token)
+            shown += 1
+    assert shown >= 5 and both.logprobs.text_offset[0] == 0
+
+    stream = [c.choices[0] for c in client.completions.create(**ask, max_tokens=5, stream=True)]
+    assert "".join(c.text for c in stream) == both.text
+    for part in ("tokens", "token_logprobs", "top_logprobs", "text_offset"):
+        assert sum((getattr(c.logprobs, part) for c in stream if c.logprobs), []) == getattr(both.logprobs, part)
+    assert [c.finish_reason for c in stream if c.finish_reason] == [both.finish_reason]
+
+
+def test_echo_of_several_as_evaluations_ask(server, client, name):
+    """lm-eval-harness: token ids, echo, one token more than it wants, greedy or not by the likeliest alternative."""
+    contexts = [tokens_of(server, t) for t in (PROMPT, "One, two, three,")]
+    asked = [c + tokens_of(server, t) for c, t in zip(contexts, (" Paris", " four"))]
+    reply = client.completions.create(model=name, prompt=asked, echo=True, max_tokens=1, logprobs=1, temperature=0, n=2)
+    assert [c.index for c in reply.choices] == [0, 1, 2, 3]
+    for i, c in enumerate(reply.choices):
+        n, lp = len(contexts[i // 2]), c.logprobs
+        assert len(lp.token_logprobs) == len(asked[i // 2]) + 1
+        assert -3 < sum(lp.token_logprobs[n:-1]) < 0
+        assert all(p == max(top.values()) for p, top in zip(lp.token_logprobs[n:-1], lp.top_logprobs[n:-1]))
+    plain = client.completions.create(model=name, prompt=PROMPT, echo=True, max_tokens=0)
+    assert plain.choices[0].text == PROMPT and plain.choices[0].logprobs is None and plain.usage.completion_tokens == 0
+
+
+def test_what_stands_before_a_text_has_no_place_in_it(tmp_path):
+    model = Tiny()
+    model.bos = "<|endoftext|>"
+    with served(model=model.write(tmp_path / "tiny.gguf")) as s:
+        reply = json.loads(s.post("/v1/completions", {"prompt": "the inn", "echo": True, "max_tokens": 0, "logprobs": 1})[1])
+    (c,) = reply["choices"]
+    assert c["text"] == "the inn" and c["logprobs"]["tokens"] == ["<|endoftext|>", "t", "he", " ", "in", "n"]
+    assert c["logprobs"]["text_offset"] == [0, 0, 1, 3, 4, 6] and reply["usage"]["prompt_tokens"] == 6
+    assert [p is None for p in c["logprobs"]["token_logprobs"]] == [True] + [False] * 5
+
+
+def test_tokens_that_look_alike_have_one_key(server):
+    """Parts of characters are all U+FFFD; an object has each key once."""
+
+    def once(pairs):
+        assert len({k for k, _ in pairs}) == len(pairs), pairs
+        return dict(pairs)
+
+    text = server.post("/v1/completions", {"prompt": "\U0001f600\U0001f601\U0001f602", "echo": True, "max_tokens": 0, "logprobs": 20})[1]
+    tops = json.loads(text, object_pairs_hook=once)["choices"][0]["logprobs"]["top_logprobs"]
+    assert any(len(top) < 20 for top in tops[1:])
+    assert all(list(top.values()) == sorted(top.values(), reverse=True) for top in tops[1:])

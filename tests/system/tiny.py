@@ -31,6 +31,7 @@ class Tiny:
         self.types = {}  # tensor name -> quant
         self.pre, self.tokenizer = "smollm", "gpt2"
         self.chat_template = None
+        self.bos = None  # a control token that is put before every text
         self.rng = np.random.default_rng(seed)
 
     def tensors(self):
@@ -85,6 +86,9 @@ class Tiny:
         g.add_token_types([1] * N_NORMAL + [3] * (len(VOCAB) - N_NORMAL))
         g.add_token_merges(MERGES)
         g.add_eos_token_id(VOCAB.index("<|im_end|>"))
+        if self.bos is not None:
+            g.add_bos_token_id(VOCAB.index(self.bos))
+            g.add_add_bos_token(True)
         if self.chat_template is not None:
             g.add_chat_template(self.chat_template)
         for name, data in self.tensors().items():
