@@ -11,6 +11,7 @@ typedef struct ask {  // what a family found in the body
     rf_params params; // without prompt
     uint32_t n;       // choices per prompt; seeds seed, seed + 1, ...
     bool stream, include_usage, echo, logprobs;
+    bool base64; // of embeddings: as text of their bytes
     const char *model;
     const char **stops;    // freed by the generation
     rf_logit_bias *biases; // freed by the generation

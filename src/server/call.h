@@ -65,6 +65,7 @@ void openai_models(call *c);
 void openai_model(call *c);
 void openai_completions(call *c);
 void openai_chat(call *c);
+void openai_embeddings(call *c);
 void text_tokenize(call *c);
 void text_detokenize(call *c);
 void text_apply_template(call *c); // in api_chat.c, which knows conversations

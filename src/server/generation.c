@@ -43,8 +43,11 @@ static void on_record(void *self, uint32_t i, const rf_event *e) {
 }
 
 static void on_ended(void *self, exchange *x, uint32_t i, const rf_event *e) {
-    (void)e;
     generation *g = self;
+    if (e->embedding) {
+        size_t n_bytes = e->n_embedding * sizeof *e->embedding;
+        g->choices[i].embedding = memcpy(xmalloc(n_bytes), e->embedding, n_bytes);
+    }
     if (!g->streaming) return;
     g->family->put_end(g, &g->out, i);
     flush(g, x);
@@ -53,7 +56,7 @@ static void on_ended(void *self, exchange *x, uint32_t i, const rf_event *e) {
 static void generation_free(generation *g) {
     for (uint32_t i = 0; i < g->n_choices; i++) {
         buf_free(&g->choices[i].text);
-        free(g->choices[i].tokens), free(g->choices[i].logprobs);
+        free(g->choices[i].tokens), free(g->choices[i].logprobs), free(g->choices[i].embedding);
     }
     free(g->choices);
     ask_free(&g->ask);
@@ -61,13 +64,19 @@ static void generation_free(generation *g) {
     free(g);
 }
 
+// An answer may end early; an embedding that did is none.
+static bool is_whole(const generation *g, const choice *c, problem *p) {
+    if (c->finish == RF_FINISH_ERROR) return problem_set(p, 500, "engine_error", NULL, "%s", c->error);
+    if (!g->ask.params.embed || c->finish == RF_FINISH_STOP) return true;
+    if (c->finish == RF_FINISH_TIMEOUT)
+        return problem_set(p, 504, "timeout", "timeout", "the time that 'timeout' gave has passed");
+    return problem_set(p, 503, "cancelled", NULL, "the request was cancelled");
+}
+
 static void reply_whole(generation *g, exchange *x) {
-    for (uint32_t i = 0; i < g->n_choices; i++) {
-        if (g->choices[i].finish != RF_FINISH_ERROR) continue;
-        problem p = {0};
-        problem_set(&p, 500, "engine_error", NULL, "%s", g->choices[i].error);
-        return problem_reply(x, &p);
-    }
+    problem p = {0};
+    for (uint32_t i = 0; i < g->n_choices; i++)
+        if (!is_whole(g, &g->choices[i], &p)) return problem_reply(x, &p);
     g->family->put_whole(g, &g->out);
     exchange_reply(x, 200, "application/json", g->out.data, g->out.n_bytes);
 }

@@ -16,6 +16,7 @@ typedef struct choice {
     rf_token_logprob *logprobs; // [n_tokens][1 + n_top], only with logprobs
     uint32_t n_tokens;
     uint32_t n_told, text_offset; // tokens whose log-probabilities were written; characters before the next one
+    float *embedding;             // [d_model], only if it was asked for
 } choice;
 
 typedef struct generation generation;

@@ -25,6 +25,7 @@ static const route ROUTES[] = {
     {"GET", "/v1/models/", false, openai_model},
     {"POST", "/v1/completions", false, openai_completions},
     {"POST", "/v1/chat/completions", false, openai_chat},
+    {"POST", "/v1/embeddings", false, openai_embeddings},
     {"POST", "/tokenize", false, text_tokenize},
     {"POST", "/detokenize", false, text_detokenize},
     {"POST", "/apply-template", false, text_apply_template},

@@ -202,3 +202,110 @@ def test_tokens_that_look_alike_have_one_key(server):
     tops = json.loads(text, object_pairs_hook=once)["choices"][0]["logprobs"]["top_logprobs"]
     assert any(len(top) < 20 for top in tops[1:])
     assert all(list(top.values()) == sorted(top.values(), reverse=True) for top in tops[1:])
+
+
+# ---- embeddings -----------------------------------------------------------------------------------------------------
+
+
+def embed(client, name, **more):
+    return [np.array(d.embedding, np.float32) for d in client.embeddings.create(model=name, **more).data]
+
+
+def test_embeddings_are_the_reference(small):
+    server, client, reference = small
+    texts = ["x", "the thing in the inn", "then the other thing in the other inn; " * 4]
+    of = {p: embed(client, "tiny", input=texts, extra_body={"pooling": p}) for p in ("mean", "last")}
+    for i, text in enumerate(texts):
+        hidden = reference.hidden(tokens_of(server, text))
+        for pooling, expected in (("mean", hidden.mean(axis=0)), ("last", hidden[-1])):
+            ours = of[pooling][i]
+            assert abs(np.linalg.norm(ours) - 1) < 1e-6
+            assert ours @ expected / np.linalg.norm(expected) > 0.999
+    assert all((a == b).all() for a, b in zip(embed(client, "tiny", input=texts), of["mean"]))
+
+
+def test_embeddings_one_by_one_and_in_every_shape(server, client, name):
+    many = TEXTS * 9
+    reply = client.embeddings.create(model=name, input=many)
+    assert [d.index for d in reply.data] == list(range(len(many))) and reply.model == name
+    ids = [tokens_of(server, t) for t in TEXTS]
+    assert reply.usage.prompt_tokens == reply.usage.total_tokens == 9 * sum(map(len, ids))
+    alone = [embed(client, name, input=t)[0] for t in TEXTS]
+    shapes = [embed(client, name, input=many), embed(client, name, input=ids), embed(client, name, input=TEXTS, encoding_format="float")]
+    shapes += [embed(client, name, input=ids[1])]
+    for got, expected in zip(shapes, [alone * 9, alone, alone, alone[1:2]]):
+        assert len(got) == len(expected) and all((a == b).all() for a, b in zip(got, expected))
+    text = server.post("/v1/embeddings", {"input": TEXTS[1], "encoding_format": "base64"})[1]
+    raw = base64.b64decode(json.loads(text)["data"][0]["embedding"], validate=True)
+    assert struct.unpack(f"<{len(raw) // 4}f", raw) == tuple(alone[1].tolist())
+
+
+@pytest.mark.parametrize(
+    "body, param",
+    [
+        ({}, "input"), ({"input": None}, "input"), ({"input": ""}, "input"), ({"input": []}, "input"), ({"input": ["a", ""]}, "input"),
+        ({"input": ["a", 1]}, "input"), ({"input": [1, "a"]}, "input"), ({"input": [[1], []]}, "input"), ({"input": [[1], [-1]]}, "input"),
+        ({"input": [[1], [10**6]]}, "input"), ({"input": {"a": 1}}, "input"), ({"input": ["a"] * 257}, "input"),
+        ({"input": ["a"] * 2049}, "input"), ({"input": ["a", "word " * 600]}, "input"), ({"input": [[1], [1] * 513]}, "input"),
+        ({"input": "a", "dimensions": 8}, "dimensions"), ({"input": "a", "encoding_format": "int8"}, "encoding_format"),
+        ({"input": "a", "encoding_format": 1}, "encoding_format"), ({"input": "a", "pooling": "max"}, "pooling"),
+        ({"input": "a", "timeout": 0}, "timeout"),
+    ],
+)  # fmt: skip
+def test_embeddings_refused_before_any_work(small, body, param):
+    server, _, _ = small
+    before = server.metrics()
+    status, text, _ = server.post("/v1/embeddings", body)
+    assert (status, json.loads(text)["error"]["param"]) == (400, param)
+    after = server.metrics()
+    assert all(after[k] == before[k] for k in after if k.startswith(("rocmforge_steps_", "rocmforge_requests_", "rocmforge_prompt_")))
+
+
+def test_embeddings_model_full_context_and_timeout(small):
+    server, client, _ = small
+    with pytest.raises(openai.NotFoundError):
+        client.embeddings.create(model="another", input="a")
+    assert len(embed(client, "tiny", input=[[5] * 512])) == 1  # no place is kept for an answer
+    status, text, _ = server.post("/v1/embeddings", {"input": [[5] * 512] * 200, "timeout": 0.001})
+    assert status == 504 and json.loads(text)["error"]["code"] == "timeout"
+
+
+def test_embeddings_end_with_their_client(server):
+    before = server.metrics()
+    body = json.dumps({"input": [[7 + i] * 60 for i in range(200)]}).encode()
+    with server.connect() as s:
+        s.sendall(b"POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        metrics_when(server, lambda m: m["rocmforge_requests_queued"] > 0)
+    after = metrics_when(server, lambda m: n_ended(m) == n_ended(before) + 200 and m["rocmforge_kv_pages_used"] == 0)
+    name = 'rocmforge_requests_total{finish="cancelled"}'
+    assert after[name] - before[name] > 100
+
+
+def test_embeddings_that_are_cancelled_are_no_reply():
+    with served("--drain-seconds", 60) as s:
+        body = json.dumps({"input": [[7 + i] * 500 for i in range(200)]}).encode()
+        with s.connect() as c:
+            c.sendall(b"POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+            metrics_when(s, lambda m: m["rocmforge_requests_queued"] > 0)
+            s.process.terminate()
+            time.sleep(0.2)
+            s.process.terminate()  # the second one does not wait
+            reply = c.makefile("rb").read()
+        assert reply.startswith(b"HTTP/1.1 503 ") and b'"code":"cancelled"' in reply
+
+
+def test_metrics_know_how_many_shared_a_step():
+    def rows(m):
+        return {k.split('"')[1]: v for k, v in m.items() if k.startswith("rocmforge_step_sequences_bucket")}
+
+    sum_name, count_name = "rocmforge_step_sequences_sum", "rocmforge_step_sequences_count"
+    with served() as s:
+        assert s.post("/v1/embeddings", {"input": "word"})[0] == 200
+        one = metrics_when(s, lambda m: m[count_name])
+        assert one[sum_name] == one[count_name] == rows(one)["1"] == rows(one)["+Inf"] == 1
+        assert [float(k) for k in rows(one)] == [2.0**i for i in range(16)] + [float("inf")]
+        assert s.post("/v1/embeddings", {"input": [f"The word {i} is known" for i in range(64)]})[0] == 200
+        m = metrics_when(s, lambda m: m[sum_name] >= 65)
+    assert list(rows(m).values()) == sorted(rows(m).values()) and rows(m)["+Inf"] == m[count_name]
+    assert m[sum_name] <= 64 + m[count_name]  # a step's budget may cut one prompt
+    assert rows(m)["4"] < rows(m)["+Inf"]
