@@ -1,7 +1,9 @@
 // rocmforge serve: the server's command line, its event loop, and what the system says to it: signals and sd_notify.
+#include "base/clock.h"
 #include "cli/cli.h"
 #include "cli/engine_options.h"
 #include "cli/number.h"
+#include "cli/text_input.h"
 #include "server/server.h"
 
 #include <argp.h>
@@ -37,10 +39,12 @@ enum {
     OPT_DRAIN,
     OPT_WATCHDOG,
     OPT_RETAIN,
+    OPT_RETAIN_SECONDS,
     OPT_TRACE_RATE,
     OPT_LOG_FORMAT,
     OPT_LOG_FILE,
     OPT_NO_ACCESS_LOG,
+    OPT_LOG_PROMPTS,
 };
 enum { MAX_LISTEN = 8, DEFAULT_PORT = 8080 };
 
@@ -74,11 +78,13 @@ static const struct argp_option OPTIONS[] = {
     {"drain-seconds", OPT_DRAIN, "N", 0, "after SIGTERM streams may go on for so long (default 30)", 4},
     {"watchdog-seconds", OPT_WATCHDOG, "N", 0, "a step that takes longer makes /health say 503 (default 30)", 4},
     {"retain", OPT_RETAIN, "N", 0, "finished requests that /status and /traces know (default 1000)", 4},
+    {"retain-seconds", OPT_RETAIN_SECONDS, "N", 0, "and for how long (default 600)", 4},
     {NULL, 0, NULL, 0, "Telling:", 5},
     {"trace-rate", OPT_TRACE_RATE, "SHARE", 0, "of requests in /traces, 0 to 1 (default 1)", 5},
     {"log-format", OPT_LOG_FORMAT, "text|json", 0, "default text", 5},
     {"log-file", OPT_LOG_FILE, "FILE", 0, "default: standard error; SIGHUP opens it anew", 5},
     {"no-access-log", OPT_NO_ACCESS_LOG, NULL, 0, "no line for each reply", 5},
+    {"log-prompts", OPT_LOG_PROMPTS, NULL, 0, "write what is asked to the log", 5},
     {0},
 };
 
@@ -91,7 +97,8 @@ typedef struct serve {
     struct event_base *base;
     struct server *running;
     struct event *signals[3];
-    bool failed, stopping;
+    bool ready, failed, stopping;
+    text_input chat_template; // lives as long as the server
 } serve;
 
 // ---- the command line --------------------------------------------------------------------------------------------
@@ -128,6 +135,8 @@ static error_t parse_limit(int key, char *arg, struct argp_state *state, server_
         return o->watchdog_ms = 1000 * number(state, "--watchdog-seconds", arg, 1, 86400), 0;
     case OPT_RETAIN:
         return o->records.max_finished = number(state, "--retain", arg, 1, 1000000), 0;
+    case OPT_RETAIN_SECONDS:
+        return o->records.max_seconds = number(state, "--retain-seconds", arg, 1, 1000000), 0;
     default:
         return ARGP_ERR_UNKNOWN;
     }
@@ -147,6 +156,8 @@ static error_t parse_telling(int key, char *arg, struct argp_state *state, serve
         return o->log.path = arg, 0;
     case OPT_NO_ACCESS_LOG:
         return o->log.quiet = true, 0;
+    case OPT_LOG_PROMPTS:
+        return o->log_prompts = true, 0;
     default:
         return ARGP_ERR_UNKNOWN;
     }
@@ -229,8 +240,15 @@ static void notify_system(const char *state) {
     close(fd);
 }
 
+static void notify_reloading(void) {
+    char state[64];
+    snprintf(state, sizeof state, "RELOADING=1\nMONOTONIC_USEC=%lld", (long long)clock_machine_us());
+    notify_system(state);
+}
+
 static void on_ready(void *arg) {
-    (void)arg;
+    serve *v = arg;
+    v->ready = true;
     notify_system("READY=1");
 }
 
@@ -245,7 +263,9 @@ static void on_signal(evutil_socket_t number, short what, void *arg) {
     serve *v = arg;
     err e = {0};
     if (number == SIGHUP) {
+        notify_reloading();
         if (!server_reload(v->running, &e)) cli_fail((int)e.code, e.text);
+        if (v->ready && !v->stopping) notify_system("READY=1");
         return;
     }
     if (v->stopping) return server_cancel_all(v->running);
@@ -263,22 +283,34 @@ static void listen_to_signals(serve *v) {
     }
 }
 
-static bool is_loopback(const char *host) {
-    return strncmp(host, "127.", 4) == 0 || strcmp(host, "::1") == 0 || strcmp(host, "localhost") == 0;
+// "HOST:PORT", "[HOST]:PORT" or "unix:PATH".
+static bool is_local(const char *address) {
+    static const char *const beginnings[] = {"127.", "[::1]:", "localhost:", "unix:"};
+    for (int i = 0; i < 4; i++)
+        if (strncmp(address, beginnings[i], strlen(beginnings[i])) == 0) return true;
+    return false;
+}
+
+static void warn_if_open(const serve *v) {
+    for (size_t i = 0; i < v->server.http.n_listen && !v->server.api_key_file; i++)
+        if (!is_local(v->listen[i]))
+            fprintf(stderr,
+                    "rocmforge: warning: everybody who reaches %s may use this server; --api-key-file asks for keys\n",
+                    v->listen[i]);
 }
 
 static int run(serve *v) {
     err e = {0};
+    v->chat_template.file = v->engine.chat_template;
+    if (v->chat_template.file && !text_input_read(&v->chat_template, &e)) return cli_fail((int)e.code, e.text);
+    v->server.engine.chat_template = v->chat_template.bytes;
     check((v->base = event_base_new()));
     listen_to_signals(v);
     v->running = server_open(v->base, &v->server, &e);
     if (!v->running) return cli_fail((int)e.code, e.text);
     fprintf(stderr, "rocmforge: listening on %s://%s:%u\n", v->server.http.tls_cert ? "https" : "http", v->host,
             server_port(v->running));
-    if (!v->server.api_key_file && !is_loopback(v->host))
-        fprintf(stderr,
-                "rocmforge: warning: everybody who reaches %s may use this server; --api-key-file asks for keys\n",
-                v->host);
+    warn_if_open(v);
     event_base_dispatch(v->base);
     server_close(v->running);
     return v->failed ? CLI_FAILURE : CLI_OK;
@@ -308,5 +340,6 @@ int cmd_serve(int argc, char **argv) {
     for (int i = 0; i < 3; i++)
         if (v.signals[i]) event_free(v.signals[i]);
     if (v.base) event_base_free(v.base);
+    text_input_free(&v.chat_template);
     return status;
 }

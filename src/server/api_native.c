@@ -14,9 +14,10 @@
 static void put_usage(buf *b, const rf_usage *u) {
     buf_printf(b,
                "\"usage\":{\"prompt_tokens\":%u,\"completion_tokens\":%u,\"total_tokens\":%u,\"cached_tokens\":%u,"
-               "\"queued_ms\":%.3f,\"prefill_ms\":%.3f,\"decode_ms\":%.3f}",
+               "\"draft_tokens\":%u,\"accepted_tokens\":%u,\"queued_ms\":%.3f,\"prefill_ms\":%.3f,\"decode_ms\":%.3f}",
                u->prompt_tokens, u->completion_tokens, u->prompt_tokens + u->completion_tokens, u->cached_tokens,
-               (double)u->queued_us * 1e-3, (double)u->prefill_us * 1e-3, (double)u->decode_us * 1e-3);
+               u->draft_tokens, u->accepted_tokens, (double)u->queued_us * 1e-3, (double)u->prefill_us * 1e-3,
+               (double)u->decode_us * 1e-3);
 }
 
 static void put_begin(generation *g, buf *out) {
@@ -76,9 +77,12 @@ static void generate(call *c, bool stream) {
     ask a = {0};
     const char *prompt = NULL;
     static const field PROMPT = {"prompt", FIELD_TEXT, 0, 0, 0};
-    static const field MAX_TOKENS = {"max_tokens", FIELD_UINT, offsetof(ask, params.max_tokens), 1, UINT32_MAX};
+    static const field fields[] = {
+        {"max_tokens", FIELD_UINT, offsetof(ask, params.max_tokens), 1, UINT32_MAX},
+        {"parse_special", FIELD_BOOL, offsetof(ask, params.parse_special), 0, 0},
+    };
     a.body = json_read_body(c->x, &p);
-    if (a.body && ask_read_sampling(&a, c, a.body, &p) && json_read_fields(a.body, &MAX_TOKENS, 1, &a, &p) &&
+    if (a.body && ask_read_sampling(&a, c, a.body, &p) && json_read_fields(a.body, fields, 2, &a, &p) &&
         json_read_fields(a.body, &PROMPT, 1, &prompt, &p) && !prompt)
         problem_set(&p, 400, "missing_field", "prompt", "'prompt' is needed: a string");
     if (p.status) {
@@ -99,6 +103,11 @@ void native_stream(call *c) { generate(c, true); }
 static void put_status(buf *b, const record *r) {
     static const char *const states[] = {"queued", "prefill", "decode", "done"};
     buf_printf(b, "{\"id\":\"%s\",\"created_ms\":%lld,", r->id, (long long)r->created_ms);
+    if (*r->client_id) {
+        buf_append_str(b, "\"client_id\":");
+        json_put_text(b, r->client_id, strlen(r->client_id));
+        buf_append_char(b, ',');
+    }
     if (!r->answer) {
         buf_printf(b, "\"state\":\"done\",\"finish_reason\":\"%s\",", rf_finish_name(r->finish));
         put_usage(b, &r->usage);
@@ -165,14 +174,26 @@ void native_models(call *c) {
     call_reply_json(c, 200, &b);
 }
 
+// Whether the engine has something to do, as its requests say: statistics are as old as its last step.
+static bool is_busy(const server *s) {
+    for (const record *r = records_newest(s->records); r; r = r->older) {
+        for (uint32_t i = 0; r->answer && i < answer_n_choices(r->answer); i++) {
+            rf_status status;
+            answer_get_status(r->answer, i, &status);
+            if (status.state != RF_DONE) return true;
+        }
+    }
+    return false;
+}
+
 // Work is there, and no step has ended for watchdog_ms: something hangs.
 static bool is_stuck(server *s) {
     if (!s->engine) return false;
     rf_stats stats;
     rf_get_stats(s->engine, &stats);
     int64_t now_us = clock_machine_us();
-    bool busy = stats.n_queued + stats.n_running > 0;
-    if (!busy || stats.n_steps != s->seen_steps || !s->seen_us) s->seen_steps = stats.n_steps, s->seen_us = now_us;
+    if (!is_busy(s) || stats.n_steps != s->seen_steps || !s->seen_us)
+        s->seen_steps = stats.n_steps, s->seen_us = now_us;
     return now_us - s->seen_us >= (int64_t)s->o.watchdog_ms * 1000;
 }
 

@@ -25,7 +25,8 @@
 enum {
     READ_AHEAD_BYTES = 64 << 10, // kept of what comes while a reply is pending
     LINGER_MS = 5000,            // for the client to read the last reply and close
-    REFUSED_CONNECTIONS = 64,    // beyond max_connections are told so; further ones are just closed
+    MAX_ID_BYTES = 64,
+    REFUSED_CONNECTIONS = 64, // beyond max_connections are told so; further ones are just closed
 };
 
 typedef struct connection connection;
@@ -67,6 +68,9 @@ struct connection {
 struct exchange {
     connection *c;
     int64_t start_us;
+    char id[MAX_ID_BYTES + 1];
+    bool own_id; // it is the client's
+    uint32_t tag;
     buf headers; // added by the handler, as they are sent
     int status;  // 0: the reply has not begun
     bool chunked, bodyless;

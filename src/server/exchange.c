@@ -57,10 +57,20 @@ static const char *reason_of(int status) {
 
 // ---- life ----------------------------------------------------------------------------------------------------------
 
+// The X-Request-Id that the client sent, if it can stand in a log line and a header as it is.
+static void take_id(exchange *x) {
+    const char *id = exchange_header(x, "x-request-id");
+    size_t n = 0;
+    while (id && id[n] > ' ' && id[n] < 0x7f) n++;
+    x->own_id = n > 0 && n <= MAX_ID_BYTES && id[n] == 0;
+    if (x->own_id) memcpy(x->id, id, n + 1);
+}
+
 exchange *exchange_new(connection *c) {
     exchange *x = xcalloc(1, sizeof *x);
     x->c = c;
     x->start_us = clock_machine_us();
+    take_id(x);
     return x;
 }
 
@@ -94,6 +104,16 @@ const char *exchange_path(const exchange *x) { return http_parser_path(&x->c->pa
 const char *exchange_query(const exchange *x) { return http_parser_query(&x->c->parser); }
 const char *exchange_header(const exchange *x, const char *name) { return http_parser_header(&x->c->parser, name); }
 const char *exchange_peer(const exchange *x) { return x->c->peer; }
+const char *exchange_id(const exchange *x) { return x->id; }
+uint32_t exchange_tag(const exchange *x) { return x->tag; }
+void exchange_set_tag(exchange *x, uint32_t tag) { x->tag = tag; }
+
+bool exchange_set_id(exchange *x, const char *id) {
+    size_t n = strlen(id);
+    check(x->status == 0 && n <= MAX_ID_BYTES);
+    if (!x->own_id) memcpy(x->id, id, n + 1);
+    return !x->own_id;
+}
 
 const char *exchange_body(const exchange *x, size_t *n_bytes) {
     *n_bytes = x->c->parser.n_body_bytes;
@@ -132,6 +152,7 @@ static void put_head(exchange *x, int status, const char *type, int64_t n_bytes)
     if (!request->keep_alive || c->h->draining || until_close) c->closing = true;
 
     if (type) append_header(&x->headers, "Content-Type", type);
+    if (*x->id) append_header(&x->headers, "X-Request-Id", x->id);
     put_format(x, "HTTP/1.1 %d %s\r\n", status, reason_of(status));
     put(x, x->headers.data, x->headers.n_bytes);
     if (n_bytes >= 0 && !never_a_body) put_format(x, "Content-Length: %lld\r\n", (long long)n_bytes);

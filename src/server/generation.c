@@ -81,9 +81,13 @@ static void reply_whole(generation *g, exchange *x) {
     exchange_reply(x, 200, "application/json", g->out.data, g->out.n_bytes);
 }
 
+static void measure(metrics *m, int64_t took_us) {
+    metrics_add_duration(&m->end_to_end, took_us);
+    m->recent_us = m->end_to_end.count == 1 ? took_us : m->recent_us + (took_us - m->recent_us) / 8;
+}
+
 static void on_finished(void *self, exchange *x) {
     generation *g = self;
-    metrics_add_duration(&g->s->metrics->end_to_end, clock_machine_us() - g->record->created_us);
     if (x && g->streaming) {
         g->family->put_last(g, &g->out);
         flush(g, x);
@@ -91,7 +95,12 @@ static void on_finished(void *self, exchange *x) {
     } else if (x) {
         reply_whole(g, x);
     }
-    record_finish(g->s->records, g->record);
+    if (g->record->finish == RF_FINISH_NONE) { // nothing was accepted
+        record_drop(g->s->records, g->record);
+    } else {
+        measure(g->s->metrics, clock_machine_us() - g->record->created_us);
+        record_finish(g->s->records, g->record);
+    }
     generation_free(g);
 }
 
@@ -117,12 +126,18 @@ static bool submit_all(generation *g, answer *a, problem *p) {
     return true;
 }
 
+// When one of n calls is likely to have ended: if each takes time t, that happens every t / n (Little 1961).
+static uint32_t retry_after(const server *s, uint32_t n) {
+    int64_t seconds = (s->metrics->recent_us / (n ? n : 1) + 999999) / 1000000;
+    return seconds < 1 ? 1 : seconds > 3600 ? 3600 : (uint32_t)seconds;
+}
+
 static bool is_allowed(const call *c, const ask *a, problem *p) {
     if (!call_knows_model(c, a->model, p)) return false;
-    uint32_t most = c->s->o.max_per_key;
-    if (!c->owner || !most || records_n_live(c->s->records, c->owner) < most) return true;
+    uint32_t most = c->s->o.max_per_key, n = records_n_live(c->s->records, c->owner);
+    if (!c->owner || !most || n < most) return true;
     problem_set(p, 429, "too_many_requests", NULL, "this key has %u requests at work, which is its limit", most);
-    p->retry_after = 1;
+    p->retry_after = retry_after(c->s, n);
     return false;
 }
 
@@ -132,6 +147,21 @@ static void begin_stream(generation *g, exchange *x) {
     exchange_begin(x, 200, "text/event-stream; charset=utf-8");
     if (g->family->put_begin) g->family->put_begin(g, &g->out);
     flush(g, x);
+}
+
+static void log_prompts(const generation *g) {
+    for (size_t i = 0; i < g->ask.n_prompts; i++) {
+        const struct ask_prompt *prompt = &g->ask.prompts[i];
+        buf text = {0};
+        if (!prompt->tokens) buf_append(&text, prompt->text, prompt->n_bytes);
+        for (size_t t = 0; prompt->tokens && t < prompt->n_tokens; t++) {
+            size_t n_bytes;
+            const char *bytes = rf_token_bytes(g->s->engine, prompt->tokens[t], &n_bytes);
+            buf_append(&text, bytes, n_bytes); // the engine has accepted the token
+        }
+        log_prompt(g->s->log, g->record->id, text.data, text.n_bytes);
+        buf_free(&text);
+    }
 }
 
 void generation_start(call *c, const family *f, ask *a) {
@@ -146,17 +176,22 @@ void generation_start(call *c, const family *f, ask *a) {
     g->record = record_new(c->s->records, f->id_prefix, c->owner, f->route);
     answer *answer = answer_new(c->s->bell, c->x, &STYLE, g);
     g->record->answer = answer;
-    exchange_add_header(c->x, "X-Request-Id", g->record->id);
+    if (!exchange_set_id(c->x, g->record->id))
+        snprintf(g->record->client_id, sizeof g->record->client_id, "%s", exchange_id(c->x));
     if (!submit_all(g, answer, &p)) {
+        if (p.status == 429) p.retry_after = retry_after(c->s, records_n_live(c->s->records, UINT32_MAX) - 1);
         call_fail(c, &p);
         return answer_refuse(answer);
     }
+    if (c->s->o.log_prompts) log_prompts(g);
     if (a->stream) begin_stream(g, c->x);
     answer_start(answer);
 }
 
 rf_usage generation_usage(const generation *g) {
-    rf_usage sum = {0};
+    const rf_usage *all = &g->record->usage;
+    rf_usage sum = {.queued_us = all->queued_us, .prefill_us = all->prefill_us, .decode_us = all->decode_us};
+    sum.draft_tokens = all->draft_tokens, sum.accepted_tokens = all->accepted_tokens;
     for (uint32_t i = 0; i < g->n_choices; i++) {
         const rf_usage *u = &g->choices[i].usage;
         sum.completion_tokens += u->completion_tokens;

@@ -44,5 +44,5 @@ struct generation {
 
 // Takes the ask. Replies, now or later.
 void generation_start(call *c, const family *f, ask *a);
-rf_usage generation_usage(const generation *g); // prompts counted once each, completions together
+rf_usage generation_usage(const generation *g); // prompts counted once each, completions together; the longest times
 const char *generation_finish(const choice *c); // "stop", "length", ...

@@ -66,11 +66,18 @@ const char *exchange_query(const exchange *x); // raw, after '?'; "" if there is
 const char *exchange_header(const exchange *x, const char *name);
 const char *exchange_body(const exchange *x, size_t *n_bytes); // NUL after the last byte
 const char *exchange_peer(const exchange *x);                  // "127.0.0.1:4711", "unix"
+// What the exchange is called, in the X-Request-Id of its reply too: what the client said in its own (1 to 64 visible
+// ASCII characters), else what the handler has set (shorter than 64), else "".
+const char *exchange_id(const exchange *x);
+bool exchange_set_id(exchange *x, const char *id); // before the reply begins; false: the client's stays
+// A number of the handler's own, for `done`; 0 until it is set.
+uint32_t exchange_tag(const exchange *x);
+void exchange_set_tag(exchange *x, uint32_t tag);
 
 // ---- the reply: either exchange_reply, or begin, any number of writes, end ---------------------------------------
 
 // Before the reply begins; both copied. A control byte in the value becomes a blank, so that no value can end the
-// header. Content-Type, Content-Length, Transfer-Encoding and Connection are ours.
+// header. Content-Type, Content-Length, Transfer-Encoding, Connection and X-Request-Id are ours.
 void exchange_add_header(exchange *x, const char *name, const char *value);
 // To HEAD, and with status 204 or 304, the headers are sent and the body is not. type may be NULL.
 void exchange_reply(exchange *x, int status, const char *type, const void *body, size_t n_bytes);

@@ -61,10 +61,12 @@ static void begin(logger *l, const char *level) {
     buf_printf(&l->line, l->o.format == LOG_JSON ? "{\"time\":\"%s\",\"level\":\"%s\"" : "%s %s", stamp, level);
 }
 
-static void put(logger *l, const char *name, const char *value) {
+static void put_bytes(logger *l, const char *name, const char *value, size_t n_bytes) {
     buf_printf(&l->line, l->o.format == LOG_JSON ? ",\"%s\":" : " %s=", name);
-    json_put_text(&l->line, value, strlen(value)); // quoted in both: a value cannot forge a line
+    json_put_text(&l->line, value, n_bytes); // quoted in both: a value cannot forge a line
 }
+
+static void put(logger *l, const char *name, const char *value) { put_bytes(l, name, value, strlen(value)); }
 
 static void end(logger *l) {
     buf_append_str(&l->line, l->o.format == LOG_JSON ? "}\n" : "\n");
@@ -95,5 +97,11 @@ void log_exchange(logger *l, const log_access *a) {
     buf_printf(&l->line,
                l->o.format == LOG_JSON ? ",\"status\":%d,\"bytes\":%llu,\"ms\":%.3f" : " status=%d bytes=%llu ms=%.3f",
                a->status, (unsigned long long)a->n_sent_bytes, (double)a->took_us * 1e-3);
+    end(l);
+}
+
+void log_prompt(logger *l, const char *id, const char *text, size_t n_bytes) {
+    begin(l, "prompt");
+    put(l, "id", id), put_bytes(l, "prompt", text, n_bytes);
     end(l);
 }

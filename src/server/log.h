@@ -1,4 +1,5 @@
-// Log: one line an event, as text or JSON, to standard error or a file. Never holds what was asked or answered.
+// Log: one line an event, as text or JSON, to standard error or a file. Holds nothing of what was answered, and of what
+// was asked only what log_prompt is given.
 //
 // The loop's thread. A line is written whole, with one system call.
 #pragma once
@@ -29,3 +30,4 @@ bool log_reopen(logger *l, err *e); // after the file was moved away
 void log_close(logger *l);
 void log_event(logger *l, const char *level, const char *format, ...) __attribute__((format(printf, 3, 4)));
 void log_exchange(logger *l, const log_access *a);
+void log_prompt(logger *l, const char *id, const char *text, size_t n_bytes);

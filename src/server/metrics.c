@@ -79,6 +79,8 @@ static void put_server(buf *b, const server *s) {
     for (int i = 2; i < 6; i++)
         buf_printf(b, "rocmforge_http_replies_total{class=\"%dxx\"} %llu\n", i,
                    (unsigned long long)s->metrics->n_exchanges[i]);
+    put_number(b, "requests_refused_total", "counter", "Requests told 429: the queue is full, or the key's share.",
+               s->metrics->n_busy);
     put_number(b, "http_clients_gone_total", "counter", "Clients that left before their reply had ended.",
                s->metrics->n_gone);
     put_number(b, "http_connections", "gauge", "Open connections.", http_n_connections(s->http));

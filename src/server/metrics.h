@@ -7,7 +7,9 @@
 
 typedef struct metrics {
     rf_histogram end_to_end; // of generations, from the request's arrival to its last byte
+    int64_t recent_us;       // how long generations took of late: a mean that forgets
     uint64_t n_exchanges[6]; // by the first digit of their status
+    uint64_t n_busy;         // answered 429
     uint64_t n_gone;         // clients that left before their reply had ended
 } metrics;
 

@@ -52,14 +52,22 @@ static void forget_old(records *r) {
     }
 }
 
+static uint64_t random_bits(void) {
+    uint64_t bits;
+    check(getrandom(&bits, sizeof bits, 0) == sizeof bits);
+    return bits;
+}
+
+void record_make_id(char id[RECORD_ID_BYTES], const char *prefix) {
+    snprintf(id, RECORD_ID_BYTES, "%s%016llx%016llx", prefix, (unsigned long long)random_bits(),
+             (unsigned long long)random_bits());
+}
+
 record *record_new(records *r, const char *prefix, uint32_t owner, const char *route) {
-    uint64_t random[3];
-    check(getrandom(random, sizeof random, 0) == sizeof random);
     record *c = xcalloc(1, sizeof *c);
     *c = (record){.owner = owner, .route = route, .created_ms = wall_ms(), .created_us = clock_machine_us()};
-    snprintf(c->id, sizeof c->id, "%s%016llx%016llx", prefix, (unsigned long long)random[0],
-             (unsigned long long)random[1]);
-    c->traced = (double)(random[2] >> 11) * 0x1p-53 < r->o.trace_rate;
+    record_make_id(c->id, prefix);
+    c->traced = (double)(random_bits() >> 11) * 0x1p-53 < r->o.trace_rate;
     c->older = r->newest;
     *(c->older ? &c->older->newer : &r->oldest) = c;
     r->newest = c;
@@ -70,6 +78,8 @@ void record_add_end(record *c, const rf_event *event) {
     c->usage.completion_tokens += event->usage.completion_tokens;
     c->usage.prompt_tokens += event->usage.prompt_tokens;
     c->usage.cached_tokens += event->usage.cached_tokens;
+    c->usage.draft_tokens += event->usage.draft_tokens;
+    c->usage.accepted_tokens += event->usage.accepted_tokens;
     if (event->usage.queued_us > c->usage.queued_us) c->usage.queued_us = event->usage.queued_us;
     if (event->usage.prefill_us > c->usage.prefill_us) c->usage.prefill_us = event->usage.prefill_us;
     if (event->usage.decode_us > c->usage.decode_us) c->usage.decode_us = event->usage.decode_us;
@@ -83,6 +93,8 @@ void record_finish(records *r, record *c) {
     r->n_finished++;
     forget_old(r);
 }
+
+void record_drop(records *r, record *c) { unlink_record(r, c); }
 
 record *records_find(records *r, const char *id, uint32_t owner) {
     forget_old(r);

@@ -66,6 +66,7 @@ static bool identify(call *c, problem *p) {
     const char *secret = exchange_header(c->x, "x-api-key"), *bearer = exchange_header(c->x, "authorization");
     if (bearer && strncasecmp(bearer, "bearer ", 7) == 0) secret = bearer + 7 + strspn(bearer + 7, " ");
     c->owner = keys_find(c->s->keys, secret);
+    exchange_set_tag(c->x, c->owner);
     if (c->owner) return true;
     return problem_set(p, 401, "invalid_api_key", NULL,
                        secret ? "the API key is not known here" : "an API key is needed: Authorization: Bearer KEY");
@@ -77,6 +78,7 @@ static bool cross_origin(call *c) {
     if (!mine || !origin) return false;
     if (strcmp(mine, "*") != 0 && strcmp(mine, origin) != 0) return false;
     exchange_add_header(c->x, "Access-Control-Allow-Origin", mine);
+    exchange_add_header(c->x, "Access-Control-Expose-Headers", "X-Request-Id, Retry-After");
     if (strcmp(mine, "*") != 0) exchange_add_header(c->x, "Vary", "Origin");
     if (strcmp(exchange_method(c->x), "OPTIONS") != 0) return false;
     exchange_add_header(c->x, "Access-Control-Allow-Methods", "GET, POST");
@@ -89,6 +91,9 @@ static bool cross_origin(call *c) {
 void routes_handle(void *self, exchange *x) {
     call c = {.s = self, .x = x, .parameter = ""};
     problem p = {0};
+    char id[RECORD_ID_BYTES];
+    record_make_id(id, "x-");
+    exchange_set_id(x, id);
     if (cross_origin(&c)) return;
     const route *r = find(&c, &p);
     if (!r || (!r->open && !identify(&c, &p))) return call_fail(&c, &p);
@@ -109,9 +114,11 @@ void routes_done(void *self, const exchange *x, int status, uint64_t n_sent_byte
         s->metrics->n_gone++;
     else if (status >= 100 && status < 600)
         s->metrics->n_exchanges[status / 100]++;
-    const char *id = exchange_header(x, "x-request-id");
-    log_access a = {exchange_peer(x), exchange_method(x), exchange_path(x), id ? id : "", "",
-                    status,           n_sent_bytes,       took_us};
+    if (status == 429) s->metrics->n_busy++;
+    uint32_t owner = exchange_tag(x);
+    log_access a = {.peer = exchange_peer(x), .method = exchange_method(x), .path = exchange_path(x)};
+    a.id = exchange_id(x), a.key = owner ? keys_name(s->keys, owner) : "";
+    a.status = status, a.n_sent_bytes = n_sent_bytes, a.took_us = took_us;
     log_exchange(s->log, &a);
 }
 

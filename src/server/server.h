@@ -14,8 +14,7 @@
 typedef struct server_options { // zero or NULL means the default
     http_options http;          // handle, done and self are the server's
     const char *model_path;
-    const char *model_id;      // in /v1/models; default: the file's name without .gguf
-    const char *chat_template; // overrides the model's own
+    const char *model_id; // in /v1/models; default: the file's name without .gguf
     rf_engine_options engine;
     const char *api_key_file;
     bool salt_by_key;        // calls of different keys do not share the prefix cache
@@ -23,6 +22,7 @@ typedef struct server_options { // zero or NULL means the default
     const char *cors_origin; // NULL: CORS is off; "*" or an origin
     records_options records;
     log_options log;
+    bool log_prompts;                               // what is asked is written to the log
     int drain_ms;                                   // how long streams may go on once draining
     uint32_t watchdog_ms;                           // a step that takes longer makes /health say 503; default 30 s
     void (*ready)(void *arg);                       // the model is loaded

@@ -18,6 +18,11 @@ static void put_span(buf *b, const record *r) {
     buf_printf(b, "\"startTimeUnixNano\":\"%lld000000\",\"endTimeUnixNano\":\"%lld000000\",", (long long)r->created_ms,
                (long long)r->ended_ms);
     buf_printf(b, "\"attributes\":[{\"key\":\"request.id\",\"value\":{\"stringValue\":\"%s\"}},", r->id);
+    if (*r->client_id) {
+        buf_append_str(b, "{\"key\":\"client.request.id\",\"value\":{\"stringValue\":");
+        json_put_text(b, r->client_id, strlen(r->client_id));
+        buf_append_str(b, "}},");
+    }
     buf_printf(b, "{\"key\":\"gen_ai.response.finish_reason\",\"value\":{\"stringValue\":\"%s\"}}",
                rf_finish_name(r->finish));
     put_int(b, "gen_ai.usage.input_tokens", r->usage.prompt_tokens);
