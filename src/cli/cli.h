@@ -18,14 +18,16 @@ enum { // exit codes, a documented interface
     CLI_INTERRUPTED = 130, // ended by Ctrl+C (128 + SIGINT)
 };
 
-// The commands, one per file; their rows are in main.c.
+// The commands, one per file (cancel is beside status); their rows are in main.c.
 int cmd_batch(int argc, char **argv);
 int cmd_bench(int argc, char **argv);
+int cmd_cancel(int argc, char **argv);
 int cmd_chat(int argc, char **argv);
 int cmd_generate(int argc, char **argv);
 int cmd_inspect(int argc, char **argv);
 int cmd_perplexity(int argc, char **argv);
 int cmd_serve(int argc, char **argv);
+int cmd_status(int argc, char **argv);
 int cmd_tokenize(int argc, char **argv);
 
 // Prints "rocmforge: sentence" to stderr and returns the exit code for it. Takes an err's or an rf_error's two fields.

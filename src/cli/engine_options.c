@@ -23,6 +23,7 @@ static const struct argp_option OPTIONS[] = {
 
 static error_t parse(int key, char *arg, struct argp_state *state) {
     engine_options *o = state->input;
+    o->given |= key == 'm' || key == 't' || key == 'c' || (key >= OPT_ISA && key <= OPT_TEMPLATE);
     switch (key) {
     case 'm':
         return o->model = arg, 0;
@@ -41,7 +42,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case 'c':
         return o->options.n_ctx = (uint32_t)cli_parse_int(state, "--ctx", arg, 1, UINT32_MAX), 0;
     case ARGP_KEY_END:
-        if (!o->model) argp_error(state, "a model is needed: -m FILE");
+        if (!o->model && !o->optional) argp_error(state, "a model is needed: -m FILE");
         return 0;
     default:
         return ARGP_ERR_UNKNOWN;

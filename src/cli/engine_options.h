@@ -8,6 +8,8 @@
 
 typedef struct engine_options {
     const char *model, *chat_template; // files; chat_template NULL: the model's own
+    bool optional;                     // set by the command: that there is no model is its own affair
+    bool given;                        // any of these options was
     rf_engine_options options;
 } engine_options;
 

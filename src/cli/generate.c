@@ -1,7 +1,8 @@
-// rocmforge generate: one prompt in, its continuation streamed to stdout. A client of rocmforge.h and nothing else.
+// rocmforge generate: one prompt in, its continuation streamed to stdout. A client of rocmforge.h, or of a server.
 #include "cli/cli.h"
 #include "cli/engine_options.h"
 #include "cli/interrupt.h"
+#include "cli/remote_generate.h"
 #include "cli/sampling_options.h"
 #include "cli/text_input.h"
 
@@ -19,6 +20,7 @@ typedef struct args {
     text_input input;
     sampling_options sampling;
     engine_options engine;
+    remote_options where; // host NULL: here
     bool json, verbose;
 } args;
 
@@ -32,7 +34,10 @@ static const struct argp_option OPTIONS[] = {
     {"verbose", 'v', NULL, 0, "statistics on stderr even when it is not a terminal", 0},
     {0},
 };
-static const struct argp_child CHILDREN[] = {{&ENGINE_ARGP, 0, "Engine:", 1}, {&SAMPLING_ARGP, 0, "Sampling:", 2}, {0}};
+static const struct argp_child CHILDREN[] = {{&ENGINE_ARGP, 0, "Engine:", 1},
+                                             {&SAMPLING_ARGP, 0, "Sampling:", 2},
+                                             {&REMOTE_ARGP, 0, "A running server instead of a model:", 3},
+                                             {0}};
 
 static error_t parse(int key, char *arg, struct argp_state *state) {
     args *a = state->input;
@@ -40,6 +45,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case ARGP_KEY_INIT:
         state->child_inputs[0] = &a->engine;
         state->child_inputs[1] = &a->sampling;
+        state->child_inputs[2] = &a->where;
         return 0;
     case 'p':
         return a->input.text = arg, 0;
@@ -51,6 +57,11 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
         return a->json = true, 0;
     case 'v':
         return a->verbose = true, 0;
+    case ARGP_KEY_END:
+        if (a->where.host && a->engine.given)
+            argp_error(state, "with --host the model and its options are the server's");
+        if (!a->where.host && !a->engine.model) argp_error(state, "a model is needed: -m FILE, or a server: --host");
+        return 0;
     case ARGP_KEY_ARG:
         argp_error(state, "unexpected argument '%s'; the prompt goes after -p", arg);
         return EINVAL;
@@ -65,11 +76,11 @@ typedef struct outcome {
     size_t n_bytes; // of the answer so far
     json_t *tokens; // array; --json only
     rf_event end;
-    bool output_failed;
+    bool json, output_failed;
 } outcome;
 
-static void take_text(outcome *o, const rf_event *event, bool json) {
-    if (!json) {
+static void take_text(outcome *o, const rf_event *event) {
+    if (!o->json) {
         o->output_failed |= !cli_show_text(stdout, event->text, event->n_bytes);
         o->n_bytes += event->n_bytes;
         return;
@@ -80,14 +91,20 @@ static void take_text(outcome *o, const rf_event *event, bool json) {
     for (size_t i = 0; i < event->n_tokens; i++) json_array_append_new(o->tokens, json_integer(event->tokens[i]));
 }
 
-static void follow(rf_request *request, bool json, outcome *o) {
+// False: nobody can see the answer any more.
+static bool take_event(void *self, const rf_event *event) {
+    outcome *o = self;
+    if (event->kind == RF_EVENT_TEXT) take_text(o, event);
+    if (event->kind == RF_EVENT_END) o->end = *event;
+    return !o->output_failed;
+}
+
+static void follow(rf_request *request, outcome *o) {
     rf_event event;
     do {
         rf_wait(request, &event, -1);
-        if (event.kind == RF_EVENT_TEXT) take_text(o, &event, json);
-        if (o->output_failed) rf_cancel(request);
+        if (!take_event(o, &event)) rf_cancel(request);
     } while (event.kind != RF_EVENT_END);
-    o->end = event;
 }
 
 static void print_json(const outcome *o) {
@@ -118,8 +135,8 @@ static int finish(const args *a, const outcome *o) {
     if (fflush(stdout) != 0 || o->output_failed) return cli_fail(ERR_IO, "cannot write to standard output");
     if (a->verbose || isatty(STDERR_FILENO)) print_statistics(&o->end.usage);
     switch (o->end.finish) {
-    case RF_FINISH_CANCELLED:
-        return CLI_INTERRUPTED;
+    case RF_FINISH_CANCELLED: // by us; or a server's owner has
+        return o->end.error.code ? cli_fail((int)o->end.error.code, o->end.error.message) : CLI_INTERRUPTED;
     case RF_FINISH_TIMEOUT:
         return cli_fail(ERR_STOPPED, "the time given by --timeout is over");
     case RF_FINISH_ERROR:
@@ -129,24 +146,36 @@ static int finish(const args *a, const outcome *o) {
     }
 }
 
-static int run(args *a, rf_engine *engine, interrupt *ctrl_c) {
+static bool run_here(args *a, interrupt *ctrl_c, outcome *o, int *status) {
     rf_error error = {0};
+    rf_engine *engine = engine_options_open(&a->engine, status);
+    if (!engine) return false;
     rf_request *request = rf_submit(engine, &a->sampling.params, &error);
-    if (!request) return cli_fail((int)error.code, error.message);
-    interrupt_set_request(ctrl_c, request);
-    outcome o = {.tokens = json_array()};
-    follow(request, a->json, &o);
-    interrupt_set_request(ctrl_c, NULL);
-    int status = finish(a, &o);
-    rf_release(request);
-    json_decref(o.tokens);
-    free(o.text);
-    return status;
+    if (request) {
+        interrupt_set_request(ctrl_c, request);
+        follow(request, o);
+        interrupt_set_request(ctrl_c, NULL);
+        rf_release(request);
+    } else {
+        *status = cli_fail((int)error.code, error.message);
+    }
+    rf_engine_close(engine, 0);
+    return request != NULL;
+}
+
+static bool run_there(args *a, interrupt *ctrl_c, outcome *o, int *status) {
+    err e = {0};
+    remote *r = remote_open(&a->where, &e);
+    bool ended = r && remote_generate(r, &a->sampling.params, ctrl_c, take_event, o, &e);
+    remote_close(r);
+    if (!ended) *status = cli_fail((int)e.code, e.text);
+    return ended;
 }
 
 int cmd_generate(int argc, char **argv) {
     args a = {0};
     sampling_options_init(&a.sampling, 256);
+    a.engine.optional = true;
     struct argp argp = {
         OPTIONS,  parse, NULL, "Continue a prompt.\vExit status: 0 done, 1 failure, 2 usage, 130 Ctrl+C.",
         CHILDREN, NULL,  NULL};
@@ -157,9 +186,10 @@ int cmd_generate(int argc, char **argv) {
     a.sampling.params.prompt = a.input.bytes;
     a.sampling.params.n_prompt_bytes = a.input.n_bytes;
     int status = CLI_FAILURE;
-    rf_engine *engine = engine_options_open(&a.engine, &status);
-    if (engine) status = run(&a, engine, ctrl_c);
-    rf_engine_close(engine, 0);
+    outcome o = {.tokens = json_array(), .json = a.json};
+    if (a.where.host ? run_there(&a, ctrl_c, &o, &status) : run_here(&a, ctrl_c, &o, &status)) status = finish(&a, &o);
+    json_decref(o.tokens);
+    free(o.text);
     text_input_free(&a.input);
     return status;
 }

@@ -13,6 +13,8 @@ static const command commands[] = {
     {"generate", "Continue a prompt", cmd_generate},
     {"chat", "Talk with a model", cmd_chat},
     {"serve", "Serve a model over HTTP", cmd_serve},
+    {"status", "Show how a running server is, or a request of it", cmd_status},
+    {"cancel", "Cancel a request of a running server", cmd_cancel},
     {"batch", "Answer a file of prompts, many at once", cmd_batch},
     {"inspect", "Show what a model file holds", cmd_inspect},
     {"perplexity", "Measure how well a model predicts a text", cmd_perplexity},
