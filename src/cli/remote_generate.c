@@ -142,6 +142,18 @@ static void on_begin(void *self) {
     interrupt_set_bell(s->ctrl_c, s->bell);
 }
 
+static bool ignore_line(void *self, const char *line) {
+    (void)self, (void)line;
+    return true;
+}
+
+static void ignore_begin(void *self) { (void)self; }
+static bool hang_up(void *self) { // an impatient second signal
+    const stream *s = self;
+    interrupt_take(s->ctrl_c);
+    return false;
+}
+
 // The stream goes on until its end; if that cannot be arranged, to hang up cancels as well.
 static bool on_rung(void *self) {
     stream *s = self;
@@ -153,7 +165,8 @@ static bool on_rung(void *self) {
     remote_reply reply;
     err e = {0};
     snprintf(path, sizeof path, "/cancel/%s", s->id);
-    bool good = remote_ask(s->remote, path, "{}", &reply, &e) && reply.status == 200;
+    const remote_reader reader = {ignore_line, hang_up, ignore_begin, s->bell, s};
+    bool good = remote_stream(s->remote, path, "{}", &reader, &reply, &e) && reply.status == 200;
     remote_reply_free(&reply);
     return good;
 }

@@ -88,12 +88,17 @@ static bool cross_origin(call *c) {
     return true;
 }
 
-void routes_handle(void *self, exchange *x) {
-    call c = {.s = self, .x = x, .parameter = ""};
-    problem p = {0};
+// Unless the client has named it.
+static void name(exchange *x) {
     char id[RECORD_ID_BYTES];
     record_make_id(id, "x-");
     exchange_set_id(x, id);
+}
+
+void routes_handle(void *self, exchange *x) {
+    call c = {.s = self, .x = x, .parameter = ""};
+    problem p = {0};
+    name(x);
     if (cross_origin(&c)) return;
     const route *r = find(&c, &p);
     if (!r || (!r->open && !identify(&c, &p))) return call_fail(&c, &p);
@@ -103,6 +108,7 @@ void routes_handle(void *self, exchange *x) {
 void routes_refuse(void *self, exchange *x, int status, const char *why) {
     (void)self;
     problem p = {0};
+    name(x);
     problem_set(&p, status, "bad_request", NULL, "%s", why);
     p.retry_after = status == 503;
     problem_reply(x, &p);
