@@ -235,8 +235,8 @@ static ssize_t read_some(const connection *c, int bell, char *bytes, size_t n) {
 static bool take_head(const remote *r, remote_reply *reply, err *e) {
     const char *end = reply->body.n_bytes ? strstr(reply->body.data, "\r\n\r\n") : NULL;
     if (!end) return reply->body.n_bytes < 65536 || fail(e, ERR_FORMAT, "%s does not speak HTTP", r->name);
-    int minor, at = 0;
-    if (sscanf(reply->body.data, "HTTP/1.%d %3d%n", &minor, &reply->status, &at) != 2 || reply->status < 200)
+    int minor;
+    if (sscanf(reply->body.data, "HTTP/1.%d %3d", &minor, &reply->status) != 2 || reply->status < 200)
         return fail(e, ERR_FORMAT, "%s does not speak HTTP", r->name);
     const char *coding = strcasestr(reply->body.data, "\r\nTransfer-Encoding:");
     if (coding && coding < end) return fail(e, ERR_FORMAT, "%s answers HTTP/1.0 in chunks", r->name);
