@@ -60,7 +60,7 @@ def test_the_same_as_with_a_model(server, rf, model, case):
         assert there[key] == here[key]
     for key in ("prompt_tokens", "completion_tokens"):
         assert there["usage"][key] == here["usage"][key]
-    assert there["timings"]["decode_ms"] > 0
+    assert there["timings"]["decode_ms"] > 0 and there["timings"]["prefill_ms"] > 0
 
 
 def test_every_kind_of_address_and_input(server, rf, model, tmp_path):
@@ -197,7 +197,7 @@ def test_status_and_cancel_of_a_request(server, binary, rf):
         assert again.returncode == 0 and again.stdout.startswith(f"{name}: cancelled")
     for command in ("status", "cancel"):
         unknown = rf(command, "req-../metrics", "--host", server.url)
-        assert unknown.returncode == 1 and "req-../metrics" in unknown.stderr and unknown.stdout == ""
+        assert unknown.returncode == 1 and "no request 'req-../metrics'" in unknown.stderr and unknown.stdout == ""
     assert rf("cancel", "--host", server.url).returncode == 2
 
 
