@@ -196,8 +196,8 @@ def test_status_and_cancel_of_a_request(server, binary, rf):
         again = rf("cancel", name, "--host", server.url)
         assert again.returncode == 0 and again.stdout.startswith(f"{name}: cancelled")
     for command in ("status", "cancel"):
-        unknown = rf(command, "req-../metrics", "--host", server.url)
-        assert unknown.returncode == 1 and "no request 'req-../metrics'" in unknown.stderr and unknown.stdout == ""
+        unknown = rf(command, "req 1?x", "--host", server.url)
+        assert unknown.returncode == 1 and "no request 'req 1?x'" in unknown.stderr and unknown.stdout == ""
     assert rf("cancel", "--host", server.url).returncode == 2
 
 
