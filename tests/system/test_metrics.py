@@ -149,7 +149,7 @@ def test_the_dashboard_shows_what_exists(watch):
     assert used <= exist, used - exist
     whole = {name.removesuffix("_bucket").removesuffix("_count").removesuffix("_sum") for name in used}
     families = {name.removesuffix("_bucket").removesuffix("_count").removesuffix("_sum") for name in exist}
-    assert {f for f in families if "batch" not in f} <= whole, families - whole
+    assert families <= whole, families - whole
     labels = {key[1:] for key in watch.seen if key[0] == "requests_total"}
     assert labels == {("stop",), ("length",), ("cancelled",), ("timeout",), ("error",)}
     documented = (DOCS / "deployment.md").read_text()
