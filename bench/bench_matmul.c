@@ -69,8 +69,8 @@ static void bench(const kernels *t, const char *name, uint32_t type) {
          many = random_acts(t, small.group, MAX_ROWS);
     float *out = take((size_t)MAX_ROWS * OUTPUTS * 4), *long_out = take(large.n_panels * 64);
     double ops = 2.0 * K * OUTPUTS, cold = best_of(slow ? 1 : 4, t, &large, &one, long_out);
-    double at_32 = 32 * ops / best_of(slow ? 1 : 5, t, &small, &few, out);
-    double at_512 = slow ? 0 : 512 * ops / best_of(3, t, &small, &many, out);
+    double at_32 = 32 * ops / best_of(slow ? 1 : 40, t, &small, &few, out);
+    double at_512 = slow ? 0 : 512 * ops / best_of(12, t, &small, &many, out);
     printf("%-8s %-6s GEMV %6.2f GB/s   M=32 %7.4f TOP/s   M=512 %7.4f TOP/s\n", t->name, name,
            (double)weight_bytes(&large) / cold * 1e-9, at_32 * 1e-12, at_512 * 1e-12);
     const acts *all[] = {&one, &few, &many};

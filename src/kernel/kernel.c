@@ -6,8 +6,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-static const kernels *const tables[ISA_COUNT] = {&kernels_scalar, &kernels_avx2, &kernels_avx512,
-                                                  &kernels_amx};
+static const kernels *const tables[ISA_COUNT] = {&kernels_scalar, &kernels_avx2, &kernels_avx512, &kernels_amx};
 
 static bool has_f16c(void) { // not known to clang 14's __builtin_cpu_supports
     unsigned a, b, c, d;
@@ -23,8 +22,8 @@ static bool has_avx512(void) {
            __builtin_cpu_supports("avx512vnni");
 }
 
-// Linux gives tile registers only to a process that has asked for them (arch_prctl(2), ARCH_REQ_XCOMP_PERM); asking again
-// is harmless.
+// Linux gives tile registers only to a process that has asked for them (arch_prctl(2), ARCH_REQ_XCOMP_PERM); asking
+// again is harmless.
 static bool has_amx(void) {
     enum { REQUEST_PERMISSION = 0x1023, TILE_DATA = 18, TILES = 1 << 24, INT8 = 1 << 25 };
     unsigned a, b, c, d;

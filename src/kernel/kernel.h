@@ -62,8 +62,8 @@ float bf16_to_f32(uint16_t h);
 // A group whose scale would be denormal is all zero. One that holds a non-finite value has scale NaN and q = 0: the NaN
 // reaches every output. What 12 bits are for: docs/accuracy.md.
 //
-// Up to 8 rows lie together, more in tiles of 16, so that a tile's share of one group is contiguous, whatever k is: group g of row r is
-// number (r/tile * k/group + g) * tile + r%tile. The last tile may be partly used.
+// Up to 8 rows lie together, more in tiles of 16, so that a tile's share of one group is contiguous, whatever k is:
+// group g of row r is number (r/tile * k/group + g) * tile + r%tile. The last tile may be partly used.
 typedef struct acts {
     act_group group;
     uint32_t m, k;
@@ -164,5 +164,5 @@ typedef struct kernels {
 bool isa_available(isa which); // on this processor
 const char *isa_name(isa which);
 bool isa_parse(const char *name, isa *out);
-const kernels *kernels_get(isa which);      // check()s that it is available
-const kernels *kernels_best(void);          // the widest this processor has
+const kernels *kernels_get(isa which); // check()s that it is available
+const kernels *kernels_best(void);     // the widest this processor has

@@ -1,5 +1,5 @@
-// The kernel tables for the vocabulary of isa_avx512.h; compiled with that instruction set's flags, and nothing else is.
-// AMX is the same but for products of many rows.
+// The kernel tables for the vocabulary of isa_avx512.h; compiled with that instruction set's flags, and nothing else
+// is. AMX is the same but for products of many rows.
 #include "kernel/isa_avx512.h"
 #include "kernel/table.inc"
 
