@@ -196,7 +196,7 @@ static float canonical(format f, const uint8_t *src, const acts *a) {
             continue;
         }
         quants b;
-        quants_read(f, src, &b);
+        quants_read(f.type, src, &b);
         int sum = 0, mins = 0;
         for (uint32_t i = 0; i < n; ++i) {
             sum += (b.q[i] - f.zero) * whole_of(a, 0, k + i) * (f.sub ? b.sub[i / (uint32_t)f.sub] : 1);
