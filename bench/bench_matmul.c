@@ -38,8 +38,8 @@ static weight random_weight(uint32_t type, uint32_t rows) {
     return w;
 }
 
-static acts random_acts(const kernels *t, act_group group, bool wide, uint32_t m) {
-    acts a = acts_init(group, wide, m, K, group == ACT_F32 ? NULL : take(acts_bytes(group, wide, m, K)));
+static acts random_acts(const kernels *t, act_group group, uint32_t m) {
+    acts a = acts_init(group, m, K, group == ACT_F32 ? NULL : take(acts_bytes(group, m, K)));
     float *x = take((size_t)m * K * 4);
     for (size_t i = 0; i < (size_t)m * K; ++i) x[i] = (float)rand() / (float)RAND_MAX - 0.5f;
     a.f = x;
@@ -49,30 +49,33 @@ static acts random_acts(const kernels *t, act_group group, bool wide, uint32_t m
 }
 
 // Seconds of the best of n products of m rows.
-static double best_of(int n, const kernels *t, const weight *w, const acts *a, uint32_t m, float *out) {
+static double best_of(int n, const kernels *t, const weight *w, const acts *a, float *out) {
     double best = 1e9;
     for (int i = 0; i < n; ++i) {
         double start = now();
-        for (uint32_t p = 0; p < w->n_panels; p += CHUNK) t->matmul(w, a, 0, m, p, CHUNK, out, w->n_panels * 16);
+        for (uint32_t p = 0; p < w->n_panels; p += CHUNK) t->matmul(w, a, p, CHUNK, out, w->n_panels * 16);
         double seconds = now() - start;
         if (seconds < best) best = seconds;
     }
     return best;
 }
 
-static void bench(const kernels *t, bool wide, const char *name, uint32_t type) {
+static void bench(const kernels *t, const char *name, uint32_t type) {
     bool slow = t->isa == ISA_SCALAR;
     uint32_t row_bytes = (uint32_t)(weight_shape(type, 16, K).panel_bytes / 16);
     weight small = random_weight(type, OUTPUTS),
            large = random_weight(type, (slow ? 16u << 20 : 256u << 20) / row_bytes / 128 * 128);
-    acts a = random_acts(t, small.group, wide, MAX_ROWS);
+    acts one = random_acts(t, small.group, 1), few = random_acts(t, small.group, 32),
+         many = random_acts(t, small.group, MAX_ROWS);
     float *out = take((size_t)MAX_ROWS * OUTPUTS * 4), *long_out = take(large.n_panels * 64);
-    double ops = 2.0 * K * OUTPUTS, cold = best_of(slow ? 1 : 4, t, &large, &a, 1, long_out);
-    double few = 32 * ops / best_of(slow ? 1 : 5, t, &small, &a, 32, out);
-    double many = slow ? 0 : 512 * ops / best_of(3, t, &small, &a, 512, out);
-    printf("%-8s %-6s %-6s GEMV %6.2f GB/s   M=32 %7.4f TOP/s   M=512 %7.4f TOP/s\n", t->name, name,
-           wide ? "wide" : "narrow", (double)weight_bytes(&large) / cold * 1e-9, few * 1e-12, many * 1e-12);
-    free(a.q), free((void *)a.f), free(out), free(long_out), free(small.data), free(large.data);
+    double ops = 2.0 * K * OUTPUTS, cold = best_of(slow ? 1 : 4, t, &large, &one, long_out);
+    double at_32 = 32 * ops / best_of(slow ? 1 : 40, t, &small, &few, out);
+    double at_512 = slow ? 0 : 512 * ops / best_of(12, t, &small, &many, out);
+    printf("%-8s %-6s GEMV %6.2f GB/s   M=32 %7.4f TOP/s   M=512 %7.4f TOP/s\n", t->name, name,
+           (double)weight_bytes(&large) / cold * 1e-9, at_32 * 1e-12, at_512 * 1e-12);
+    const acts *all[] = {&one, &few, &many};
+    for (int i = 0; i < 3; ++i) free(all[i]->q), free((void *)all[i]->f);
+    free(out), free(long_out), free(small.data), free(large.data);
 }
 
 int main(int argc, char **argv) {
@@ -89,8 +92,7 @@ int main(int argc, char **argv) {
         bool wanted = argc == 1;
         for (int i = 1; i < argc; ++i) wanted |= !strcmp(argv[i], formats[f].name);
         for (isa i = ISA_SCALAR; wanted && i < ISA_COUNT; ++i)
-            for (int wide = 0; isa_available(i) && wide < 2; ++wide)
-                bench(kernels_get(i), wide, formats[f].name, formats[f].type);
+            if (isa_available(i)) bench(kernels_get(i), formats[f].name, formats[f].type);
     }
     return 0;
 }

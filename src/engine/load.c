@@ -43,7 +43,7 @@ static void loaded_close(void *self) {
 static bool parse_isa(const char *name, model_options *o, err *e) {
     if (!name) return true;
     if (!isa_parse(name, &o->isa))
-        return fail(e, ERR_USAGE, "isa '%.40s' is unknown; it may be scalar, avx2 or avx512", name);
+        return fail(e, ERR_USAGE, "isa '%.40s' is unknown; it may be scalar, avx2, avx512 or amx", name);
     if (!isa_available(o->isa)) return fail(e, ERR_UNSUPPORTED, "this processor lacks %s", name);
     return o->force_isa = true;
 }

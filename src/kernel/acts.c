@@ -2,37 +2,36 @@
 #include "kernel/kernel.h"
 
 typedef struct arrays {
-    size_t q, low, scale, sum, ssum, sum16; // bytes of each array, multiples of 64
+    size_t q, scale, sum, ssum, sum16; // bytes of each array, multiples of 64
 } arrays;
 
 static size_t padded(size_t n_bytes) { return (n_bytes + 63) & ~(size_t)63; }
 
-static arrays arrays_of(act_group group, bool wide, size_t m, size_t k) {
-    size_t q = padded(m * k), low = wide ? q : 0;
-    if (group == ACT_C32) {
-        size_t per_block = padded(m * (k / 32) * 4);
-        return (arrays){.q = q, .low = low, .scale = per_block, .sum = per_block, .ssum = per_block};
-    }
-    if (group == ACT_C256)
-        return (arrays){.q = q, .low = low, .scale = padded(m * (k / 256) * 4), .sum16 = padded(m * (k / 16) * 2)};
-    return (arrays){0};
+static arrays arrays_of(act_group group, size_t m, size_t k) {
+    if (group == ACT_F32) return (arrays){0};
+    size_t tile = acts_tile_rows((uint32_t)m), rows = tile ? (m + tile - 1) / tile * tile : 0;
+    size_t n = rows * (k / act_group_size(group)), per_group = padded(n * 4);
+    arrays all = {.q = padded(rows * k * 2), .scale = per_group};
+    if (group == ACT_C32)
+        all.sum = all.ssum = per_group;
+    else
+        all.sum16 = padded(n * 32);
+    return all;
 }
 
-size_t acts_bytes(act_group group, bool wide, uint32_t m, uint32_t k) {
-    arrays n = arrays_of(group, wide, m, k);
-    return n.q + n.low + n.scale + n.sum + n.ssum + n.sum16;
+size_t acts_bytes(act_group group, uint32_t m, uint32_t k) {
+    arrays n = arrays_of(group, m, k);
+    return n.q + n.scale + n.sum + n.ssum + n.sum16;
 }
 
-acts acts_init(act_group group, bool wide, uint32_t m, uint32_t k, void *memory) {
-    acts a = {.group = group, .wide = wide, .m = m, .k = k};
+acts acts_init(act_group group, uint32_t m, uint32_t k, void *memory) {
+    acts a = {.group = group, .m = m, .k = k};
     if (group == ACT_F32) return a;
-    check(k % (group == ACT_C32 ? 32 : 256) == 0);
-    arrays n = arrays_of(group, wide, m, k);
+    check(k % act_group_size(group) == 0);
+    arrays n = arrays_of(group, m, k);
     char *p = memory;
     a.q = (int8_t *)p;
-    p += n.q;
-    if (wide) a.low = (int8_t *)p;
-    a.scale = (float *)(p += n.low);
+    a.scale = (float *)(p += n.q);
     p += n.scale;
     if (group == ACT_C32) {
         a.sum = (int32_t *)p;

@@ -60,6 +60,6 @@ typedef struct quants {
     uint8_t q[256]; // [format_block]
 } quants;
 
-void quants_read(format f, const uint8_t *block, quants *b);
+void quants_read(uint32_t type, const uint8_t *block, quants *b);
 void quants_decode(format f, const quants *b, float *out);
 uint32_t format_block_bytes(uint32_t type); // in the file

@@ -3,8 +3,10 @@
 
 #include <cpuid.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
-static const kernels *const tables[ISA_COUNT] = {&kernels_scalar, &kernels_avx2, &kernels_avx512};
+static const kernels *const tables[ISA_COUNT] = {&kernels_scalar, &kernels_avx2, &kernels_avx512, &kernels_amx};
 
 static bool has_f16c(void) { // not known to clang 14's __builtin_cpu_supports
     unsigned a, b, c, d;
@@ -20,6 +22,15 @@ static bool has_avx512(void) {
            __builtin_cpu_supports("avx512vnni");
 }
 
+// Linux gives tile registers only to a process that has asked for them (arch_prctl(2), ARCH_REQ_XCOMP_PERM); asking
+// again is harmless.
+static bool has_amx(void) {
+    enum { REQUEST_PERMISSION = 0x1023, TILE_DATA = 18, TILES = 1 << 24, INT8 = 1 << 25 };
+    unsigned a, b, c, d;
+    if (!has_avx512() || !__get_cpuid_count(7, 0, &a, &b, &c, &d)) return false;
+    return (d & TILES) && (d & INT8) && syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0;
+}
+
 bool isa_available(isa which) {
     __builtin_cpu_init();
     switch (which) {
@@ -29,6 +40,8 @@ bool isa_available(isa which) {
         return has_avx2();
     case ISA_AVX512:
         return has_avx512();
+    case ISA_AMX:
+        return has_amx();
     default:
         return false;
     }

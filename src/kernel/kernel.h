@@ -15,7 +15,7 @@
 
 #include <stdint.h>
 
-typedef enum isa { ISA_SCALAR, ISA_AVX2, ISA_AVX512, ISA_COUNT } isa;
+typedef enum isa { ISA_SCALAR, ISA_AVX2, ISA_AVX512, ISA_AMX, ISA_COUNT } isa;
 
 // ---- weights -----------------------------------------------------------------------------------------------------
 
@@ -56,31 +56,39 @@ float bf16_to_f32(uint16_t h);
 
 // ---- activations -------------------------------------------------------------------------------------------------
 
-// m rows of k activations, in the form that one act_group wants, in one of two widths.
-//   C32:  groups of 32;  sum = Σq (int32) and ssum = scale * (float)sum per group.
-//   C256: groups of 256; sum16 = Σq (int16) per 16.
-//   narrow: q in [-127, 127];   scale = amax/127,  q = rne(x * (127/amax)).
-//   wide:   q in [-2032, 2032]; scale = amax/2032, q = rne(x * (2032/amax)), kept as 16*q + low with low in 0..15.
-//   A group whose scale would be denormal is all zero. One that holds a non-finite value has scale NaN and q = 0: the
-//   NaN reaches every output.
-// Which width a matmul's input has is the model's choice, by the accuracy it costs (docs/accuracy.md).
+// m rows of k activations, in the form that one act_group wants. Each group of consecutive activations (C32: 32, C256:
+// 256) is 12 bits wide: q in [-2032, 2032]; scale = amax/2032, q = rne(x * (2032/amax)), kept as 16*high + low with low
+// in 0..15. sum = Σq (int32) and ssum = scale * (float)sum per group of C32, sum16 = Σq (int16) per 16 of C256.
+// A group whose scale would be denormal is all zero. One that holds a non-finite value has scale NaN and q = 0: the NaN
+// reaches every output. What 12 bits are for: docs/accuracy.md.
+//
+// Up to 8 rows lie together, more in tiles of 16, so that a tile's share of one group is contiguous, whatever k is:
+// group g of row r is number (r/tile * k/group + g) * tile + r%tile. The last tile may be partly used.
 typedef struct acts {
     act_group group;
-    bool wide;
     uint32_t m, k;
     const float *f; // F32: borrowed rows [m][f_stride]
     size_t f_stride;
-    int8_t *q;      // [m][k]
-    int8_t *low;    // wide: [m][k]
-    float *scale;   // [m][k/32] or [m][k/256]
-    int32_t *sum;   // C32: [m][k/32]
-    float *ssum;    // C32: [m][k/32]
-    int16_t *sum16; // C256: [m][k/16]
+    int8_t *q;      // [groups][2][32 or 256]: high halves, then low ones
+    float *scale;   // [groups]
+    int32_t *sum;   // C32: [groups]
+    float *ssum;    // C32: [groups]
+    int16_t *sum16; // C256: [groups][16]
 } acts;
 
-size_t acts_bytes(act_group group, bool wide, uint32_t m, uint32_t k);
+enum { ACT_TILE_ROWS = 16 };
+
+static inline uint32_t acts_tile_rows(uint32_t m) { return m <= ACT_TILE_ROWS / 2 ? m : ACT_TILE_ROWS; }
+static inline uint32_t act_group_size(act_group group) { return group == ACT_C32 ? 32 : group == ACT_C256 ? 256 : 1; }
+// Where group 0 of a row is; the row's next one is acts_tile_rows further on.
+static inline size_t acts_group_at(const acts *a, uint32_t row) {
+    uint32_t tile = acts_tile_rows(a->m);
+    return (size_t)(row / tile) * (a->k / act_group_size(a->group)) * tile + row % tile;
+}
+
+size_t acts_bytes(act_group group, uint32_t m, uint32_t k); // enough for fewer rows, too
 // Lays the arrays out in `memory` (acts_bytes of it, 64-byte aligned). For ACT_F32 memory may be NULL; set f, f_stride.
-acts acts_init(act_group group, bool wide, uint32_t m, uint32_t k, void *memory);
+acts acts_init(act_group group, uint32_t m, uint32_t k, void *memory);
 
 // ---- attention ---------------------------------------------------------------------------------------------------
 
@@ -121,14 +129,13 @@ typedef struct attn_job {
 
 typedef struct kernels {
     isa isa;
-    const char *name; // "scalar", "avx2", "avx512"
+    const char *name; // "scalar", "avx2", "avx512", "amx"
 
     // Quantises row `row` of a from x [k]. For ACT_F32 nothing is to be done and it must not be called.
     void (*quantise)(acts *a, uint32_t row, const float *x);
-    // out[r][n] for rows r in [row0, row0 + n_rows) of a and the 16 outputs of each panel in [panel0, panel0 +
-    // n_panels). out is [a->m][out_stride]; out_stride >= 16 * w->n_panels: padding columns are written (zeros).
-    void (*matmul)(const weight *w, const acts *a, uint32_t row0, uint32_t n_rows, uint32_t panel0, uint32_t n_panels,
-                   float *out, size_t out_stride);
+    // out[r][n] for every row of a and the 16 outputs of each panel in [panel0, panel0 + n_panels). out is
+    // [a->m][out_stride]; out_stride >= 16 * w->n_panels: padding columns are written (zeros).
+    void (*matmul)(const weight *w, const acts *a, uint32_t panel0, uint32_t n_panels, float *out, size_t out_stride);
     // out[i] = (x[i] * r) * w[i], r = 1 / sqrtf(Σx²/n + eps). n need not be a multiple of 16. out may be x.
     void (*rmsnorm)(const float *x, const float *w, float eps, uint32_t n, float *out);
     // x[i] += y[i]
@@ -156,6 +163,6 @@ typedef struct kernels {
 
 bool isa_available(isa which); // on this processor
 const char *isa_name(isa which);
-bool isa_parse(const char *name, isa *out); // "scalar", "avx2", "avx512"
-const kernels *kernels_get(isa which);      // check()s that it is available
-const kernels *kernels_best(void);          // the widest this processor has
+bool isa_parse(const char *name, isa *out);
+const kernels *kernels_get(isa which); // check()s that it is available
+const kernels *kernels_best(void);     // the widest this processor has

@@ -15,6 +15,8 @@
 
 #include <string.h>
 
+#define FOLD static inline __attribute__((always_inline))
+
 weight weight_shape(uint32_t type, uint32_t rows, uint32_t cols) {
     const format *f = format_find(type);
     check(f && cols % (uint32_t)format_block(*f) == 0);
@@ -37,7 +39,7 @@ typedef struct place {
     int n_chunks;
 } place;
 
-static place place_of(format f, uint8_t *panel, size_t b, uint32_t lane) {
+FOLD place place_of(const format f, uint8_t *panel, size_t b, uint32_t lane) {
     if (f.group == ACT_C32) {
         uint8_t *record = panel + b / 2 * (size_t)format_record_bytes(f);
         uint8_t *d = record + 32 * (b % 2) + 2 * lane;
@@ -54,7 +56,7 @@ static place place_of(format f, uint8_t *panel, size_t b, uint32_t lane) {
 }
 
 // One plane of one row's chunk. A word is four consecutive k; fields never cross a byte, so words fold like bytes.
-static void put_plane(uint8_t *words, const uint8_t *q, int quads, int bits, int from) {
+FOLD void put_plane(uint8_t *words, const uint8_t *q, int quads, int bits, int from) {
     int n = quads * bits / 8;
     uint32_t mask = ((1u << bits) - 1) * 0x01010101u;
     for (int v = 0; v < n; ++v) {
@@ -79,7 +81,7 @@ static void get_plane(const uint8_t *words, uint8_t *q, int quads, int bits, int
     }
 }
 
-static void put_block(format f, place at, const quants *b) {
+FOLD void put_block(const format f, place at, const quants *b) {
     memcpy(at.d, &b->d, 2);
     if (f.min) memcpy(at.m, &b->m, 2);
     for (int j = 0; f.sub && j < 256 / f.sub; ++j) {
@@ -112,7 +114,7 @@ static void get_block(format f, place at, quants *b) {
     }
 }
 
-static void pack_row(format f, uint8_t *panel, uint32_t lane, const uint8_t *src, size_t cols) {
+FOLD void pack_row(const format f, uint8_t *panel, uint32_t lane, const uint8_t *src, size_t cols) {
     if (f.group == ACT_F32) {
         size_t n_bytes = (size_t)f.low_bits / 8;
         for (size_t k = 0; k < cols; ++k) memcpy(panel + (16 * k + lane) * n_bytes, src + k * n_bytes, n_bytes);
@@ -121,20 +123,30 @@ static void pack_row(format f, uint8_t *panel, uint32_t lane, const uint8_t *src
     size_t n_blocks = cols / (size_t)format_block(f);
     for (size_t i = 0; i < n_blocks; ++i, src += format_block_bytes(f.type)) {
         quants b;
-        quants_read(f, src, &b);
+        quants_read(f.type, src, &b);
         put_block(f, place_of(f, panel, i, lane), &b);
+    }
+}
+
+FOLD void pack_panels(const format f, const weight *w, const uint8_t *src, uint32_t first_panel, uint32_t n_panels) {
+    size_t row_bytes = w->cols / (size_t)format_block(f) * format_block_bytes(f.type);
+    for (uint32_t p = first_panel; p < first_panel + n_panels; ++p) {
+        uint8_t *panel = w->data + p * w->panel_bytes;
+        memset(panel, 0, w->panel_bytes);
+        for (uint32_t lane = 0; lane < 16 && 16 * p + lane < w->rows; ++lane)
+            pack_row(f, panel, lane, src + (16 * (size_t)p + lane) * row_bytes, w->cols);
     }
 }
 
 void weight_pack(const weight *w, const void *src, uint32_t first_panel, uint32_t n_panels) {
     check(first_panel + n_panels <= w->n_panels);
-    format f = *format_find(w->type);
-    size_t row_bytes = w->cols / (size_t)format_block(f) * format_block_bytes(w->type);
-    for (uint32_t p = first_panel; p < first_panel + n_panels; ++p) {
-        uint8_t *panel = w->data + p * w->panel_bytes;
-        memset(panel, 0, w->panel_bytes);
-        for (uint32_t lane = 0; lane < 16 && 16 * p + lane < w->rows; ++lane)
-            pack_row(f, panel, lane, (const uint8_t *)src + (16 * (size_t)p + lane) * row_bytes, w->cols);
+    switch (w->type) {
+#define X(name, ...)                                                                                                   \
+    case GGUF_##name:                                                                                                  \
+        pack_panels((format){GGUF_##name, __VA_ARGS__}, w, src, first_panel, n_panels);                                \
+        break;
+        FORMATS(X)
+#undef X
     }
 }
 

@@ -4,4 +4,4 @@
 
 #include "kernel/kernel.h"
 
-extern const kernels kernels_scalar, kernels_avx2, kernels_avx512;
+extern const kernels kernels_scalar, kernels_avx2, kernels_avx512, kernels_amx;

@@ -1,5 +1,9 @@
-// The kernel table for the vocabulary of isa_avx512.h; compiled with that instruction set's flags, and nothing else is.
+// The kernel tables for the vocabulary of isa_avx512.h; compiled with that instruction set's flags, and nothing else
+// is. AMX is the same but for products of many rows.
 #include "kernel/isa_avx512.h"
 #include "kernel/table.inc"
 
-const kernels kernels_avx512 = KERNEL_TABLE(ISA_AVX512, "avx512");
+#include "kernel/matmul_amx.inc"
+
+const kernels kernels_avx512 = KERNEL_TABLE(ISA_AVX512, "avx512", matmul);
+const kernels kernels_amx = KERNEL_TABLE(ISA_AMX, "amx", matmul_amx);

@@ -18,9 +18,6 @@ enum {
     ROW_CHUNK = 4,  // rows per chunk of the row-wise ops
 };
 
-// Which inputs are quantised wide: decided by the divergence each costs, docs/accuracy.md.
-enum { WIDE_QKV = true, WIDE_ATT = true, WIDE_UP = true, WIDE_DOWN = true, WIDE_HEAD = true };
-
 // Activations quantised for one matmul or for several that share their input: one form per act_group in use.
 typedef struct inputs {
     acts form[3]; // by act_group
@@ -68,13 +65,12 @@ static void *take(arena *a, size_t n, size_t each_bytes) {
     return NULL;
 }
 
-static inputs take_inputs(arena *a, bool wide, uint32_t m, uint32_t k) {
+static inputs take_inputs(arena *a, uint32_t m, uint32_t k) {
     inputs in = {0};
     for (int g = 0; g < 3; g++) {
-        uint32_t group = g == ACT_C32 ? 32 : 256;
-        if (g != ACT_F32 && k % group) continue; // no weight of this form can have such rows
-        void *memory = g == ACT_F32 ? NULL : take(a, acts_bytes(g, wide, m, k), 1);
-        in.form[g] = acts_init(g, wide, m, k, memory);
+        if (k % act_group_size(g)) continue; // no weight of this form can have such rows
+        void *memory = g == ACT_F32 ? NULL : take(a, acts_bytes(g, m, k), 1);
+        in.form[g] = acts_init(g, m, k, memory);
     }
     return in;
 }
@@ -92,11 +88,11 @@ static void lay_out(scratch *s, const model_config *c, arena *a) {
     s->gate = take(a, (size_t)rows * pad16(c->d_ffn), sizeof(float));
     s->up = take(a, (size_t)rows * pad16(c->d_ffn), sizeof(float));
     s->rotary = take(a, (size_t)rows * c->n_rot, sizeof(float));
-    s->in_qkv = take_inputs(a, WIDE_QKV, rows, c->d_model);
-    s->in_att = take_inputs(a, WIDE_ATT, rows, d_q);
-    s->in_up = take_inputs(a, WIDE_UP, rows, c->d_model);
-    s->in_down = take_inputs(a, WIDE_DOWN, rows, c->d_ffn);
-    s->in_head = take_inputs(a, WIDE_HEAD, s->max_logits, c->d_model);
+    s->in_qkv = take_inputs(a, rows, c->d_model);
+    s->in_att = take_inputs(a, rows, d_q);
+    s->in_up = take_inputs(a, rows, c->d_model);
+    s->in_down = take_inputs(a, rows, c->d_ffn);
+    s->in_head = take_inputs(a, s->max_logits, c->d_model);
     s->head_rows = take(a, (size_t)s->max_logits * pad16(c->d_model), sizeof(float));
     s->row_seq = take(a, rows, sizeof(uint32_t));
     s->row_pos = take(a, rows, sizeof(uint32_t));
@@ -164,6 +160,10 @@ static uint8_t *page_of(const run *r, uint32_t seq, uint32_t page, uint32_t laye
            layer_offset(r->m, layer, kv_head);
 }
 
+static void set_rows(inputs *in, uint32_t n_rows) {
+    for (int g = 0; g < 3; g++) in->form[g].m = n_rows;
+}
+
 static void describe_rows(run *r) {
     const model_config *c = &r->m->config;
     scratch *s = r->s;
@@ -187,6 +187,9 @@ static void describe_rows(run *r) {
         if (blocks > r->n_blocks) r->n_blocks = blocks;
     }
     r->split_blocks = r->n_tiles <= s->n_slots;
+    inputs *in[] = {&s->in_qkv, &s->in_att, &s->in_up, &s->in_down};
+    for (size_t i = 0; i < sizeof in / sizeof *in; i++) set_rows(in[i], r->n_rows);
+    set_rows(&s->in_head, r->n_logits);
 }
 
 static void embed_row(const run *r, uint32_t row) {
@@ -228,8 +231,7 @@ static uint32_t chunk_panels(uint32_t n_panels, int n_workers) {
     return wanted < 2 ? 2 : wanted;
 }
 
-static void multiply(const run *r, op *o, const inputs *in, const float *x, const product *p, int n_products,
-                     uint32_t n_rows) {
+static void multiply(const run *r, op *o, const inputs *in, const float *x, const product *p, int n_products) {
     uint32_t per_chunk[3], end[3], total = 0;
     for (int i = 0; i < n_products; i++) {
         per_chunk[i] = chunk_panels(p[i].w->n_panels, r->n_workers);
@@ -240,9 +242,9 @@ static void multiply(const run *r, op *o, const inputs *in, const float *x, cons
         while (c >= end[i]) i++;
         const weight *w = p[i].w;
         acts a = in->form[w->group];
-        a.m = n_rows, a.f = x, a.f_stride = pad16(w->cols);
+        a.f = x, a.f_stride = pad16(w->cols);
         uint32_t first = (c - (i ? end[i - 1] : 0)) * per_chunk[i], left = w->n_panels - first;
-        r->m->kernels->matmul(w, &a, 0, n_rows, first, left < per_chunk[i] ? left : per_chunk[i], p[i].out,
+        r->m->kernels->matmul(w, &a, first, left < per_chunk[i] ? left : per_chunk[i], p[i].out,
                               (size_t)w->n_panels * 16);
     }
     op_wait(o, total);
@@ -385,15 +387,15 @@ static void run_layer(const run *r, uint32_t i, int worker, op *o) {
     product out[] = {{&l->o, s->y}}, gate_up[] = {{&l->gate, s->gate}, {&l->up, s->up}}, down[] = {{&l->down, s->y}};
 
     norm_rows(r, &o[0], i > 0, l->attn_norm, &s->in_qkv, qkv, 3);
-    multiply(r, &o[1], &s->in_qkv, s->h, qkv, 3, r->n_rows);
+    multiply(r, &o[1], &s->in_qkv, s->h, qkv, 3);
     for_rows(r, &o[2], r->n_rows, row) place_row(r, i, row);
     wait_rows(&o[2], r->n_rows);
     attend(r, i, worker, &o[3], &o[4]);
     for_rows(r, &o[5], r->n_rows, row) prepare(k, &s->in_att, out, 1, row, s->att + (size_t)row * d_q);
     wait_rows(&o[5], r->n_rows);
-    multiply(r, &o[6], &s->in_att, s->att, out, 1, r->n_rows);
+    multiply(r, &o[6], &s->in_att, s->att, out, 1);
     norm_rows(r, &o[7], true, l->ffn_norm, &s->in_up, gate_up, 2);
-    multiply(r, &o[8], &s->in_up, s->h, gate_up, 2, r->n_rows);
+    multiply(r, &o[8], &s->in_up, s->h, gate_up, 2);
     op *last = &o[9];
     for_rows(r, last, r->n_rows, row) {
         float *gate = s->gate + (size_t)row * ffn_stride;
@@ -401,7 +403,7 @@ static void run_layer(const run *r, uint32_t i, int worker, op *o) {
         prepare(k, &s->in_down, down, 1, row, gate);
     }
     wait_rows(last, r->n_rows);
-    multiply(r, &o[10], &s->in_down, s->gate, down, 1, r->n_rows);
+    multiply(r, &o[10], &s->in_down, s->gate, down, 1);
 }
 
 // The rows that somebody wants, normed: hidden states as they are, the others through the head.
@@ -421,7 +423,7 @@ static void run_head(const run *r, op *o) {
         if (!is_hidden) prepare(k, &s->in_head, head, 1, to, h);
     }
     wait_rows(&o[0], n_rows);
-    if (r->n_logits) multiply(r, &o[1], &s->in_head, s->head_rows, head, 1, r->n_logits);
+    if (r->n_logits) multiply(r, &o[1], &s->in_head, s->head_rows, head, 1);
 }
 
 static void run_step(void *arg, int worker) {

@@ -55,9 +55,9 @@ typedef struct config {
 // The scalar kernels take a hundred times as long, and a step of one token reads all weights for it: few, short
 // requests go there. The last is small enough for a build with sanitizers.
 static const config configs[] = {
-    {"a", "avx512", 2, 512, 32, 0, KV_F16, 16384, 0, 0, SHARE, false},
+    {"a", NULL, 2, 512, 32, 0, KV_F16, 16384, 0, 0, SHARE, false},
     {"b", "avx512", 2, 512, 32, 8, KV_F16, 0, 0, 0, ALL, false},
-    {"c", "avx512", 1, 64, 16, 4, KV_F16, 0, 400, 0, ALL, false},
+    {"c", NULL, 1, 64, 16, 4, KV_F16, 0, 400, 0, ALL, false},
     {"d", "avx512", 2, 7, 7, 3, KV_F16, 0, 400, 0, SHARE, false},
     {"e", "avx512", 1, 64, 1, 32, KV_F16, 0, 0, 0, SHARE | GUESS, false},
     {"f", "avx512", 2, 1, 1, 0, KV_F16, 0, 160, 0, 0, false},
@@ -73,7 +73,7 @@ static const config configs[] = {
     {"p", "scalar", 2, 64, 8, 2, KV_F16, 96, 40, 12, 0, false},
     {"q", "scalar", 1, 7, 4, 1, KV_F16, 64, 28, 12, 0, false},
     {"r", "scalar", 2, 1, 1, 0, KV_Q8_0, 0, 20, 8, 0, false},
-    {"s", "avx512", 2, 512, 32, 6, KV_F16, 0, 400, 0, ALL, true},
+    {"s", NULL, 2, 512, 32, 6, KV_F16, 0, 400, 0, ALL, true},
     {"small", NULL, 2, 7, 3, 2, KV_F16, 64, 24, 3, 0, true},
 };
 
