@@ -68,7 +68,8 @@ static uint16_t read16(const uint8_t *p) {
 }
 
 // Adds one plane of n quants to b->q, shifted left by `to`.
-static inline __attribute__((always_inline)) void read_plane(quants *b, int n, const uint8_t *src, int width, int bits, int to) {
+static inline __attribute__((always_inline)) void read_plane(quants *b, int n, const uint8_t *src, int width, int bits,
+                                                             int to) {
     uint8_t *q = b->q;
     for (; q < b->q + n; src += width)
         for (int shift = 0; shift < 8; shift += bits)
