@@ -280,7 +280,8 @@ typedef struct rf_stats {                           // since the engine was open
     rf_histogram step, first_token, inter_token;
     rf_batch_histogram batch;
 } rf_stats;
-// A consistent snapshot as of the last step or end of a request. Takes no lock.
+// A consistent snapshot as of the beginning or end of a step, or the end of a request; a request that lives is queued
+// or running in it. Takes no lock.
 void rf_get_stats(const rf_engine *engine, rf_stats *stats);
 
 #ifdef __cplusplus
