@@ -122,7 +122,8 @@ typedef struct rf_prompt { // free it with rf_prompt_free
 //     date                    "2026-11-25" or "2026-11-25T13:45:00": what a template that asks for the time is told.
 //                             Without it there is no time, and most such templates then tell the model a fixed one
 // All that the prompt holds is in it: no BOS token is added to what the template wrote. False and *error when the
-// request is not like that, there is no template, or it refuses the conversation (in its own words).
+// request is not like that, there is no template, it refuses the conversation (in its own words), or the prompt is far
+// too long for the context.
 bool rf_chat_render(const rf_engine *engine, const char *request, size_t n_bytes, rf_prompt *prompt, rf_error *error);
 void rf_prompt_free(rf_prompt *prompt);
 
