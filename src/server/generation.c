@@ -112,14 +112,19 @@ static bool submit_all(generation *g, answer *a, problem *p) {
         params.prompt_tokens = prompt->tokens, params.n_prompt_tokens = prompt->tokens ? prompt->n_tokens : 0;
         params.seed = seed + i % g->ask.n;
         rf_error error = {0};
-        if (!answer_submit(a, g->s->engine, params, &error)) return problem_of(p, &error);
+        if (!answer_submit(a, g->s->engine, params, &error)) return problem_of(p, g->family->prompt, &error);
     }
     return true;
 }
 
-static bool is_allowed(const call *c, const ask *a, problem *p) {
+static bool is_allowed(const call *c, const family *f, const ask *a, problem *p) {
     if (!call_knows_model(c, a->model, p)) return false;
-    uint32_t most = c->s->o.max_per_key;
+    size_t n = a->n_prompts * a->n;
+    uint32_t most = c->s->o.engine.max_queue;
+    if (n > most) // would be told to try again, for ever
+        return problem_set(p, 400, "invalid_value", a->n > 1 ? "n" : f->prompt,
+                           "%zu requests at once are asked for; the queue holds %u", n, most);
+    most = c->s->o.max_per_key;
     if (!c->owner || !most || records_n_live(c->s->records, c->owner) < most) return true;
     problem_set(p, 429, "too_many_requests", NULL, "this key has %u requests at work, which is its limit", most);
     p->retry_after = 1;
@@ -136,7 +141,7 @@ static void begin_stream(generation *g, exchange *x) {
 
 void generation_start(call *c, const family *f, ask *a) {
     problem p = {0};
-    if (!is_allowed(c, a, &p)) {
+    if (!is_allowed(c, f, a, &p)) {
         ask_free(a);
         return call_fail(c, &p);
     }
@@ -151,6 +156,7 @@ void generation_start(call *c, const family *f, ask *a) {
         call_fail(c, &p);
         return answer_refuse(answer);
     }
+    ask_let_body_go(&g->ask);
     if (a->stream) begin_stream(g, c->x);
     answer_start(answer);
 }
