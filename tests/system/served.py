@@ -10,6 +10,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 
 class Served:
@@ -61,6 +62,19 @@ class Served:
         rows = (line.rsplit(" ", 1) for line in self.get("/metrics")[1].splitlines() if not line.startswith("#"))
         return {name: float(value) for name, value in rows}
 
+    def settled(self, seconds=5):
+        """The metrics, once nothing lives any more: no request, no page, no connection but the one that asks."""
+        end = time.monotonic() + seconds
+        while True:
+            m = self.metrics()
+            if m["rocmforge_requests_running"] + m["rocmforge_requests_queued"] + m["rocmforge_kv_pages_used"] == 0 and m["rocmforge_http_connections"] == 1:
+                return m
+            assert time.monotonic() < end, m
+            time.sleep(0.005)
+
+    def memory_kb(self, name="VmRSS"):  # or VmHWM, the most there was
+        return int(re.search(rf"^{name}:\s+(\d+)", Path(f"/proc/{self.process.pid}/status").read_text(), re.M)[1])
+
     def connect(self):
         return socket.create_connection(("127.0.0.1", self.port), timeout=20)
 
@@ -73,6 +87,21 @@ class Served:
         except subprocess.TimeoutExpired:
             self.process.kill()
             raise
+
+
+def http(path, body, *headers, method="POST"):
+    """A request, as bytes."""
+    body = body if isinstance(body, bytes) else json.dumps(body).encode()
+    lines = [f"{method} {path} HTTP/1.1", "Host: test", *headers, f"Content-Length: {len(body)}", "", ""]
+    return "\r\n".join(lines).encode() + body
+
+
+def read_all(s):
+    """What comes until the server closes."""
+    text = b""
+    while piece := s.recv(65536):
+        text += piece
+    return text
 
 
 @contextlib.contextmanager
