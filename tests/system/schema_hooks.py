@@ -1,5 +1,5 @@
-"""What schemathesis (test_clients.py) may not say: what would be right and take hours; and ids, whose last only the model
-knows."""
+"""What schemathesis (test_clients.py) may not say: what would be right and take hours; and what only the model knows: its
+last id, and what its chat template wants."""
 import schemathesis
 
 N_IDS = 49152
@@ -25,6 +25,9 @@ def map_body(context, body):
                 body[name] = 2
         if body.get("max_tokens") is None and body.get("max_completion_tokens") is None:
             body["max_tokens"] = 2
+    for message in body["messages"] if isinstance(body.get("messages"), list) else []:
+        if isinstance(message, dict) and "tool_calls" in message and message.get("content") is None:
+            message["content"] = ""  # this model's template wants one
     for name in ("prompt", "tokens"):
         if isinstance(body.get(name), list):
             body[name] = known(body[name])

@@ -173,7 +173,7 @@ def test_schemathesis(long, tmp_path):
     with served("--no-access-log", "--api-key-file", keys) as s:
         command = [TOOLS / "schemathesis", "run", s.url + "/openapi.json", "-H", "Authorization: Bearer secret-of-all", "--checks", "all"]
         run = subprocess.run(
-            [*command, "--max-examples", "200" if long else "4", "--seed", "1", "--request-timeout", "20", "--no-color"],
+            [*command, "--max-examples", "100" if long else "4", "--seed", "1", "--request-timeout", "20", "--no-color"],
             capture_output=True, text=True, cwd=tmp_path, env={**os.environ, "SCHEMATHESIS_HOOKS": "schema_hooks", "PYTHONPATH": str(HERE)},
         )  # fmt: skip
         assert run.returncode == 0, run.stdout[-6000:] + run.stderr
