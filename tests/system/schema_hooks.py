@@ -16,9 +16,10 @@ def known(ids):
 
 
 @schemathesis.hook
-def map_body(context, body):
+def before_call(context, case, kwargs):
+    body = case.body
     if not isinstance(body, dict):
-        return body
+        return
     if "prompt" in body or "messages" in body:
         for name, most in (("max_tokens", 2**32 - 1), ("max_completion_tokens", 2**32 - 1), ("n", 128)):
             if is_number(body.get(name), 3, most):
@@ -28,7 +29,11 @@ def map_body(context, body):
     for message in body["messages"] if isinstance(body.get("messages"), list) else []:
         if isinstance(message, dict) and "tool_calls" in message and message.get("content") is None:
             message["content"] = ""  # this model's template wants one
-    for name in ("prompt", "tokens"):
+    for name in ("prompt", "tokens", "input"):
         if isinstance(body.get(name), list):
             body[name] = known(body[name])
-    return body
+    biases = body.get("logit_bias")
+    if isinstance(biases, dict):
+        body["logit_bias"] = {str(known(int(key))) if key.isascii() and key.isdigit() else key: bias for key, bias in biases.items()}
+    if isinstance(biases, list):
+        body["logit_bias"] = [[known(pair[0]), *pair[1:]] if isinstance(pair, list) and pair else pair for pair in biases]

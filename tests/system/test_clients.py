@@ -6,6 +6,7 @@ import functools
 import http.server
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -177,7 +178,7 @@ def test_schemathesis(long, tmp_path):
             capture_output=True, text=True, cwd=tmp_path, env={**os.environ, "SCHEMATHESIS_HOOKS": "schema_hooks", "PYTHONPATH": str(HERE)},
         )  # fmt: skip
         assert run.returncode == 0, run.stdout[-6000:] + run.stderr
-        assert "17 passed" in run.stdout and s.get("/health")[0] == 200
+        assert re.search(r"Selected: (\d+)/\1\n +Tested: \1\n", run.stdout) and s.get("/health")[0] == 200
 
 
 # ---- --long only: what is heavy to install (requirements-long.txt) --------------------------------------------------

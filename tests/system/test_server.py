@@ -135,7 +135,7 @@ def test_async_and_cancellation_by_closing(server, model):
         ("/v1/completions", {"prompt": "a", "model": "other"}, 404, "model"),
         ("/v1/completions", {"prompt": [-1]}, 400, "prompt"),
         ("/v1/completions", {"prompt": [10**6]}, 400, "prompt"),
-        ("/v1/completions", {"prompt": ["a"] * 3, "n": 100}, 400, "prompt"),
+        ("/v1/completions", {"prompt": ["a"] * 3, "n": 100}, 400, "n"),
         ("/v1/completions", {"prompt": "word " * 9000}, 400, "prompt"),
         ("/v1/completions", {"prompt": "a", "stream_options": {"include_usage": True}}, 400, "stream_options"),
         ("/generate", {"prompt": 7}, 400, "prompt"),
