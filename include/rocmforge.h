@@ -122,7 +122,8 @@ typedef struct rf_prompt { // free it with rf_prompt_free
 //     date                    "2026-11-25" or "2026-11-25T13:45:00": what a template that asks for the time is told.
 //                             Without it there is no time, and most such templates then tell the model a fixed one
 // All that the prompt holds is in it: no BOS token is added to what the template wrote. False and *error when the
-// request is not like that, there is no template, or it refuses the conversation (in its own words).
+// request is not like that, there is no template, it refuses the conversation (in its own words), or the prompt is far
+// too long for the context.
 bool rf_chat_render(const rf_engine *engine, const char *request, size_t n_bytes, rf_prompt *prompt, rf_error *error);
 void rf_prompt_free(rf_prompt *prompt);
 
@@ -280,7 +281,8 @@ typedef struct rf_stats {                           // since the engine was open
     rf_histogram step, first_token, inter_token;
     rf_batch_histogram batch;
 } rf_stats;
-// A consistent snapshot as of the last step or end of a request. Takes no lock.
+// A consistent snapshot as of the beginning or end of a step, or the end of a request; a request that lives is queued
+// or running in it. Takes no lock.
 void rf_get_stats(const rf_engine *engine, rf_stats *stats);
 
 #ifdef __cplusplus

@@ -133,6 +133,13 @@ static bool fits(const engine_config *c, const rf_params *p, size_t n_tokens, er
                 answers ? ", one of them for the answer" : "");
 }
 
+// A text that is too long even in the longest tokens is not read: megabytes of it would take seconds.
+static bool may_fit(const engine_config *c, size_t n_bytes, err *e) {
+    size_t least = n_bytes / vocab_longest_bytes(c->vocab);
+    return least <= c->info.n_ctx ||
+           fail(e, ERR_TOO_LONG, "the prompt has at least %zu tokens; the context holds %u", least, c->info.n_ctx);
+}
+
 static bool read_tokens(const engine_config *c, const rf_params *p, tokens *out, err *e) {
     if (!p->prompt_tokens) return fail(e, ERR_USAGE, "prompt_tokens is NULL, but n_prompt_tokens is not 0");
     if (!fits(c, p, p->n_prompt_tokens, e)) return false;
@@ -149,6 +156,7 @@ static bool read_tokens(const engine_config *c, const rf_params *p, tokens *out,
 static bool read_text(const engine_config *c, const rf_params *p, tokens *out, err *e) {
     size_t n_bytes = p->prompt && !p->n_prompt_bytes ? strlen(p->prompt) : p->n_prompt_bytes;
     if (!p->prompt || n_bytes == 0) return fail(e, ERR_USAGE, "the prompt is empty");
+    if (!may_fit(c, n_bytes, e)) return false;
     if (vocab_adds_bos(c->vocab)) tokens_append(out, vocab_bos(c->vocab));
     if (!vocab_encode(c->vocab, p->prompt, n_bytes, p->parse_special, out, e)) return false;
     if (!out->n) return fail(e, ERR_USAGE, "the prompt has no token: the vocabulary knows none of its bytes");
@@ -176,7 +184,7 @@ static bool render_chat(const engine_config *c, const char *request, size_t n_by
     if (!c->chat) return fail(e, ERR_UNSUPPORTED, "the model file has no chat template, and none was given");
     json_t *json = json_loadb(request, n_bytes, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error);
     if (!json) return fail(e, ERR_FORMAT, "the conversation is not JSON: %s, at byte %d", error.text, error.position);
-    bool ok = chat_template_render(c->chat, json, &rendered, e) &&
+    bool ok = chat_template_render(c->chat, json, &rendered, e) && may_fit(c, rendered.text.n_bytes, e) &&
               vocab_encode_parts(c->vocab, rendered.text.data, rendered.text.n_bytes, rendered.data, rendered.n_data,
                                  &all, e);
     json_decref(json);

@@ -39,8 +39,9 @@ static void publish_stats(engine *g) {
 }
 
 void engine_get_stats(const engine *g, rf_stats *out) {
+    uint32_t n_entered = atomic_load(&g->door->entered); // first: who leaves the door is published before
     stats_read(g->stats, out);
-    out->n_queued = atomic_load(&g->door->entered) & ~DOOR_SHUT;
+    out->n_queued = n_entered & ~DOOR_SHUT;
 }
 
 static void count_admitted(engine *g, const sequence *s) {
@@ -150,7 +151,6 @@ static rf_usage usage_of(const sequence *s, int64_t now) {
 // The only way out, for every cause. Pages are back before anybody can see the end.
 static void engine_retire(engine *g, sequence *s, rf_finish finish, const err *error) {
     request *r = s->request;
-    if (s->at_door) door_admit(g->door);
     count_tokens(g, s);
     if (finish == RF_FINISH_ERROR) kv_discard(&g->kv, &s->kv); // nobody shall inherit what went wrong
     schedule_remove(&g->schedule, s, &g->kv);
@@ -160,6 +160,7 @@ static void engine_retire(engine *g, sequence *s, rf_finish finish, const err *e
     request_deliver(r, rest, n_bytes, NULL, NULL);
     g->stats->now.n_ended[finish]++;
     publish_stats(g);
+    if (s->at_door) door_admit(g->door);
     request_publish(r, RF_DONE, finish, usage.completion_tokens);
     request_end(r, finish, error, &usage);
     sequence_free(s);
@@ -197,6 +198,7 @@ static void publish(sequence *s) {
 static void plan(engine *g) {
     schedule *d = &g->schedule;
     schedule_plan(d, &g->kv);
+    publish_stats(g); // the step may be long, and a request that is in it is not nowhere
     for (uint32_t i = 0; i < d->n_running; i++) {
         sequence *s = d->running[i];
         publish(s);

@@ -83,7 +83,8 @@ static void put_whole(generation *g, buf *out) {
     buf_append_str(out, "}\n");
 }
 
-static const family CHAT = {"/v1/chat/completions", "chatcmpl-", put_begin, put_piece, put_end, put_last, put_whole};
+static const family CHAT = {
+    "/v1/chat/completions", "chatcmpl-", "messages", put_begin, put_piece, put_end, put_last, put_whole};
 
 // ---- the conversation --------------------------------------------------------------------------------------------
 
@@ -157,7 +158,7 @@ static bool chat_render(const call *c, json_t *body, rf_prompt *out, problem *p)
     rf_error error = {0};
     bool good = text && rf_chat_render(c->s->engine, text, strlen(text), out, &error);
     free(text);
-    if (!good) problem_of(p, &error);
+    if (!good) problem_of(p, "messages", &error);
     return good;
 }
 

@@ -105,7 +105,8 @@ static void put_whole(generation *g, buf *out) {
     buf_append_str(out, "}\n");
 }
 
-static const family COMPLETIONS = {"/v1/completions", "cmpl-", put_begin, put_piece, put_end, put_last, put_whole};
+static const family COMPLETIONS = {"/v1/completions", "cmpl-", "prompt", put_begin,
+                                   put_piece,         put_end, put_last, put_whole};
 
 // ---- the request -------------------------------------------------------------------------------------------------
 

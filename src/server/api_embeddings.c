@@ -44,7 +44,7 @@ static void put_whole(generation *g, buf *out) {
     buf_append_str(out, "}\n");
 }
 
-static const family EMBEDDINGS = {"/v1/embeddings", "embd-", NULL, NULL, NULL, NULL, put_whole};
+static const family EMBEDDINGS = {"/v1/embeddings", "embd-", "input", NULL, NULL, NULL, NULL, put_whole};
 
 // ---- the request -------------------------------------------------------------------------------------------------
 
@@ -87,7 +87,7 @@ static bool fit(const call *c, const ask *a, problem *p) {
         rf_error error = {0};
         if (one->text && one->n_bytes > (size_t)most)
             n = rf_tokenize(c->s->engine, one->text, one->n_bytes, false, NULL, 0, &error);
-        if (n < 0) return problem_of(p, &error);
+        if (n < 0) return problem_of(p, "input", &error);
         if (n > most)
             return problem_set(p, 400, "context_length_exceeded", "input",
                                "'input' has %lld tokens at place %zu; the context holds %lld", (long long)n, i,

@@ -69,7 +69,7 @@ static void put_whole(generation *g, buf *out) {
     buf_append_str(out, "}\n");
 }
 
-static const family NATIVE = {"/generate", "req-", put_begin, put_piece, put_end, put_last, put_whole};
+static const family NATIVE = {"/generate", "req-", "prompt", put_begin, put_piece, put_end, put_last, put_whole};
 
 static void generate(call *c, bool stream) {
     if (!call_is_ready(c)) return;

@@ -48,7 +48,7 @@ static void tokenize(call *c, const tokenize_ask *a) {
     rf_error error = {0};
     int64_t n = rf_tokenize(c->s->engine, text, n_bytes, a->parse_special, ids, capacity, &error);
     if (n < 0) {
-        problem_of(&p, &error);
+        problem_of(&p, a->content ? "content" : "prompt", &error);
         call_fail(c, &p);
     } else {
         buf b = {0};

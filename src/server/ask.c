@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_CHOICES = 128, MAX_STOPS = 16, MAX_BIASES = 1024, MAX_PROMPTS = 2048, DEFAULT_QUEUE = 256 };
+enum { MAX_CHOICES = 128, MAX_STOPS = 16, MAX_STOP_BYTES = 1024, MAX_BIASES = 1024, MAX_PROMPTS = 2048 };
 
 // ---- parameters --------------------------------------------------------------------------------------------------
 
@@ -41,6 +41,9 @@ static bool read_stop(ask *a, const json_t *value, problem *p) {
             strlen(json_string_value(one)) != json_string_length(one))
             return problem_set(p, 400, "invalid_type", "stop",
                                "'stop' must be a string or an array of strings, none of them empty");
+        if (json_string_length(one) > MAX_STOP_BYTES)
+            return problem_set(p, 400, "invalid_value", "stop", "'stop' has a string of more than %d bytes",
+                               MAX_STOP_BYTES);
         a->stops[i] = json_string_value(one);
     }
     a->params.stop = a->stops, a->params.n_stop = n;
@@ -138,19 +141,21 @@ bool ask_read_prompts(ask *a, const call *c, const char *name, problem *p) {
     const json_t *value = json_object_get(a->body, name);
     if (!value || json_is_null(value)) return problem_set(p, 400, "missing_field", name, "'%s' is needed", name);
     bool many = json_is_array(value) && !json_is_number(json_array_get(value, 0));
-    size_t n = many ? json_array_size(value) : 1, queue = c->s->o.engine.max_queue;
-    if (!queue) queue = DEFAULT_QUEUE;
+    size_t n = many ? json_array_size(value) : 1;
     if (n == 0) return problem_set(p, 400, "invalid_value", name, "'%s' is empty", name);
     if (n > MAX_PROMPTS)
         return problem_set(p, 400, "invalid_value", name, "'%s' has %zu texts; %d at most are possible", name, n,
                            MAX_PROMPTS);
-    if (n * a->n > queue) // would be told to try again, for ever
-        return problem_set(p, 400, "invalid_value", name, "'%s' makes %zu requests at once; the queue holds %zu", name,
-                           n * a->n, queue);
     a->prompts = xcalloc(n, sizeof *a->prompts), a->n_prompts = n;
     for (size_t i = 0; i < n; i++)
         if (!read_prompt(c, many ? json_array_get(value, i) : value, name, &a->prompts[i], p)) return false;
     return true;
+}
+
+void ask_let_body_go(ask *a) {
+    json_t *prompt = json_incref(json_object_get(a->body, "prompt"));
+    json_decref(a->body);
+    a->body = prompt, a->model = NULL;
 }
 
 void ask_free(ask *a) {

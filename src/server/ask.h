@@ -29,4 +29,7 @@ typedef struct ask {  // what a family found in the body
 bool ask_read_sampling(ask *a, const call *c, const json_t *body, problem *p);
 // One or several prompts, as text or as ids of tokens: the field `name` of the body. After n is known.
 bool ask_read_prompts(ask *a, const call *c, const char *name, problem *p);
+// The engine has copied what it needs, and the largest part of a body may be what nobody knows. The prompt alone stays:
+// echo asks for it again.
+void ask_let_body_go(ask *a);
 void ask_free(ask *a);

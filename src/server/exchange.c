@@ -143,6 +143,8 @@ void exchange_add_header(exchange *x, const char *name, const char *value) {
 static void put_head(exchange *x, int status, const char *type, int64_t n_bytes) {
     check(x->status == 0 && status >= 200 && status <= 599);
     connection *c = x->c;
+    // The write timeout counts from the loop's idea of now, which is as old as the handler has worked.
+    event_base_update_cache_time(c->h->base);
     const http_parser *request = &c->parser;
     bool never_a_body = status == 204 || status == 304;
     x->status = status;

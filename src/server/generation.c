@@ -121,7 +121,7 @@ static bool submit_all(generation *g, answer *a, problem *p) {
         params.prompt_tokens = prompt->tokens, params.n_prompt_tokens = prompt->tokens ? prompt->n_tokens : 0;
         params.seed = seed + i % g->ask.n;
         rf_error error = {0};
-        if (!answer_submit(a, g->s->engine, params, &error)) return problem_of(p, &error);
+        if (!answer_submit(a, g->s->engine, params, &error)) return problem_of(p, g->family->prompt, &error);
     }
     return true;
 }
@@ -132,8 +132,13 @@ static uint32_t retry_after(const server *s, uint32_t n) {
     return seconds < 1 ? 1 : seconds > 3600 ? 3600 : (uint32_t)seconds;
 }
 
-static bool is_allowed(const call *c, const ask *a, problem *p) {
+static bool is_allowed(const call *c, const family *f, const ask *a, problem *p) {
     if (!call_knows_model(c, a->model, p)) return false;
+    size_t n_asked = a->n_prompts * a->n;
+    uint32_t queue = c->s->o.engine.max_queue;
+    if (n_asked > queue) // would be told to try again, for ever
+        return problem_set(p, 400, "invalid_value", a->n > 1 ? "n" : f->prompt,
+                           "%zu requests at once are asked for; the queue holds %u", n_asked, queue);
     uint32_t most = c->s->o.max_per_key, n = records_n_live(c->s->records, c->owner);
     if (!c->owner || !most || n < most) return true;
     problem_set(p, 429, "too_many_requests", NULL, "this key has %u requests at work, which is its limit", most);
@@ -166,7 +171,7 @@ static void log_prompts(const generation *g) {
 
 void generation_start(call *c, const family *f, ask *a) {
     problem p = {0};
-    if (!is_allowed(c, a, &p)) {
+    if (!is_allowed(c, f, a, &p)) {
         ask_free(a);
         return call_fail(c, &p);
     }
@@ -184,6 +189,7 @@ void generation_start(call *c, const family *f, ask *a) {
         return answer_refuse(answer);
     }
     if (c->s->o.log_prompts) log_prompts(g);
+    ask_let_body_go(&g->ask);
     if (a->stream) begin_stream(g, c->x);
     answer_start(answer);
 }

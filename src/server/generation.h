@@ -21,8 +21,8 @@ typedef struct choice {
 
 typedef struct generation generation;
 
-typedef struct family { // how one API speaks
-    const char *route, *id_prefix;
+typedef struct family {                     // how one API speaks
+    const char *route, *id_prefix, *prompt; // prompt: the field that it comes from
     // A streamed piece of a choice, a choice's end: one or several "data: ...\n\n" events. begin may be NULL.
     void (*put_begin)(generation *g, buf *out);
     void (*put_piece)(generation *g, buf *out, uint32_t i, const rf_event *event);

@@ -4,7 +4,24 @@
 #include <math.h>
 #include <string.h>
 
-enum { MAX_DEPTH_BYTES = 1 << 20 };
+enum { MAX_VALUES = 1 << 18 }; // in one body; in memory each is many times as large as in the text
+
+// How many values a text holds, at most: before each but the outermost stands one of these, outside of strings. Members
+// and containers count twice, and take as much more memory.
+static size_t count_values(const char *text, size_t n_bytes) {
+    size_t n = 1;
+    bool quoted = false;
+    for (size_t i = 0; i < n_bytes; i++) {
+        char c = text[i];
+        if (quoted && c == '\\')
+            i++;
+        else if (c == '"')
+            quoted = !quoted;
+        else
+            n += !quoted && (c == ',' || c == ':' || c == '[' || c == '{');
+    }
+    return n;
+}
 
 json_t *json_read_body(exchange *x, problem *p) {
     size_t n_bytes;
@@ -12,6 +29,9 @@ json_t *json_read_body(exchange *x, problem *p) {
     json_error_t error;
     if (n_bytes == 0)
         return problem_set(p, 400, "invalid_json", NULL, "the body is empty; a JSON object was expected"), NULL;
+    if (count_values(body, n_bytes) > MAX_VALUES)
+        return problem_set(p, 400, "too_many_values", NULL, "the body holds more than %d JSON values", MAX_VALUES),
+               NULL;
     json_t *object = json_loadb(body, n_bytes, JSON_REJECT_DUPLICATES, &error);
     if (!object) {
         problem_set(p, 400, "invalid_json", NULL, "the body is not valid JSON: %.160s at byte %d", error.text,

@@ -40,7 +40,7 @@ typedef struct row {
     uint32_t retry_after;
 } row;
 
-bool problem_of(problem *p, const rf_error *error) {
+bool problem_of(problem *p, const char *param, const rf_error *error) {
     static const row rows[] = {
         [RF_ERR_USAGE] = {400, "invalid_value", 0},
         [RF_ERR_IO] = {500, "io_error", 0},
@@ -54,7 +54,7 @@ bool problem_of(problem *p, const rf_error *error) {
         [RF_ERR_INTERNAL] = {500, "internal_error", 0},
     };
     const row *r = &rows[error->code];
-    problem_set(p, r->status, r->code, NULL, "%s", error->message);
+    problem_set(p, r->status, r->code, r->status == 400 ? param : NULL, "%s", error->message);
     p->retry_after = r->retry_after;
     return false;
 }

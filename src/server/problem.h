@@ -19,5 +19,6 @@ typedef struct problem {
 // Fills *p unless it is filled; false, so that `return problem_set(...)` reads as one line. param may be NULL.
 bool problem_set(problem *p, int status, const char *code, const char *param, const char *format, ...)
     __attribute__((format(printf, 5, 6)));
-bool problem_of(problem *p, const rf_error *error); // what the engine said
+// What the engine said; of param, if it is the call that is wrong: all other fields have been checked by then.
+bool problem_of(problem *p, const char *param, const rf_error *error);
 void problem_reply(exchange *x, const problem *p);

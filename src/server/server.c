@@ -12,7 +12,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { DEFAULT_WATCHDOG_MS = 30000, POLL_MS = 20, GRACE_MS = 2000 };
+enum { DEFAULT_QUEUE = 256, DEFAULT_WATCHDOG_MS = 30000, POLL_MS = 20, GRACE_MS = 2000 };
 
 typedef struct loaded_mail {
     mail_node node;
@@ -127,6 +127,7 @@ static bool open_parts(server *s, err *e) {
 server *server_open(struct event_base *base, const server_options *o, err *e) {
     server *s = xcalloc(1, sizeof *s);
     *s = (server){.o = *o, .base = base, .model_id = model_id_of(o), .started_s = time(NULL)};
+    if (!s->o.engine.max_queue) s->o.engine.max_queue = DEFAULT_QUEUE;
     if (!s->o.watchdog_ms) s->o.watchdog_ms = DEFAULT_WATCHDOG_MS;
     s->metrics = xcalloc(1, sizeof *s->metrics);
     s->records = records_new(&s->o.records);

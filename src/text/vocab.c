@@ -27,7 +27,7 @@ typedef struct token {
 
 struct vocab {
     token *tokens; // [n_tokens]
-    uint32_t n_tokens;
+    uint32_t n_tokens, longest_bytes;
     char *block;
     size_t block_bytes;
     strmap words; // decoded bytes -> id
@@ -84,6 +84,7 @@ static bool load_token(loader *l, uint32_t i, gguf_str name, token_kind kind, ch
         if (byte >= 0 && n_used == name.n_bytes) v->bpe.byte_id[byte] = (int32_t)i;
     }
     *end += t->n_bytes;
+    if (t->n_bytes > v->longest_bytes) v->longest_bytes = t->n_bytes;
     return true;
 }
 
@@ -260,6 +261,7 @@ void vocab_close(vocab *v) {
 }
 
 uint32_t vocab_size(const vocab *v) { return v->n_tokens; }
+uint32_t vocab_longest_bytes(const vocab *v) { return v->longest_bytes; }
 int32_t vocab_bos(const vocab *v) { return v->bos; }
 int32_t vocab_eos(const vocab *v) { return v->eos; }
 bool vocab_adds_bos(const vocab *v) { return v->adds_bos; }

@@ -25,6 +25,7 @@ vocab *vocab_open(const gguf *g, err *e); // NULL: unknown tokenizer model or pr
 void vocab_close(vocab *v);
 
 uint32_t vocab_size(const vocab *v);
+uint32_t vocab_longest_bytes(const vocab *v);     // no token has more
 int32_t vocab_bos(const vocab *v);                // -1 if none
 int32_t vocab_eos(const vocab *v);                // -1 if none
 bool vocab_adds_bos(const vocab *v);              // tokenizer.ggml.add_bos_token

@@ -153,6 +153,13 @@ static void prompts_are_checked(void **state) {
     assert_int_equal(status.n_prompt, 63);
     rf_release(r);
 
+    char *far = malloc(1 << 20); // not UTF-8, and nobody looks
+    memset(far, 0xff, 1 << 20);
+    p = ask(far, 1);
+    p.n_prompt_bytes = 1 << 20;
+    refused(g, &p, RF_ERR_TOO_LONG, "at least");
+    free(far);
+
     int32_t ids[] = {1, 2, WORLD_VOCAB, -1};
     p = ask(NULL, 1);
     p.prompt_tokens = ids, p.n_prompt_tokens = 3;

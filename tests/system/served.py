@@ -11,6 +11,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 
 class Served:
@@ -63,6 +64,20 @@ class Served:
         rows = (line.rsplit(" ", 1) for line in self.get("/metrics")[1].splitlines() if not line.startswith("#"))
         return {name: float(value) for name, value in rows}
 
+    def settled(self, seconds=5, alone=True):
+        """The metrics, once nothing lives any more: no request, no page, and (alone) no connection but the one that asks."""
+        end = time.monotonic() + seconds
+        while True:
+            m = self.metrics()
+            busy = [m[f"rocmforge_{name}"] for name in ("requests_running", "requests_queued", "kv_pages_used", "http_connections")]
+            if sum(busy[:3]) == 0 and not (alone and busy[3] > 1):
+                return m
+            assert time.monotonic() < end, busy
+            time.sleep(0.005)
+
+    def memory_kb(self, name="VmRSS"):  # or VmHWM, the most there was
+        return int(re.search(rf"^{name}:\s+(\d+)", Path(f"/proc/{self.process.pid}/status").read_text(), re.M)[1])
+
     def connect(self):
         return socket.create_connection(("127.0.0.1", self.port), timeout=20)
 
@@ -75,6 +90,21 @@ class Served:
         except subprocess.TimeoutExpired:
             self.process.kill()
             raise
+
+
+def http(path, body, *headers, method="POST"):
+    """A request, as bytes."""
+    body = body if isinstance(body, bytes) else json.dumps(body).encode()
+    lines = [f"{method} {path} HTTP/1.1", "Host: test", *headers, f"Content-Length: {len(body)}", "", ""]
+    return "\r\n".join(lines).encode() + body
+
+
+def read_all(s):
+    """What comes until the server closes."""
+    text = b""
+    while piece := s.recv(65536):
+        text += piece
+    return text
 
 
 @contextlib.contextmanager

@@ -156,6 +156,13 @@ static void knows_its_tokens(void **state) {
     vocab *v = tables_open(t, &e);
     assert_non_null(v);
     assert_int_equal(vocab_size(v), 275);
+    uint32_t longest = 0;
+    for (int32_t i = 0; i < 275; i++) {
+        size_t n_bytes;
+        vocab_token_bytes(v, i, &n_bytes);
+        if (n_bytes > longest) longest = (uint32_t)n_bytes;
+    }
+    assert_int_equal(vocab_longest_bytes(v), longest);
     assert_int_equal(vocab_bos(v), 265);
     assert_int_equal(vocab_eos(v), 'Z');
     assert_false(vocab_adds_bos(v));
