@@ -44,7 +44,8 @@ static acts random_acts(const kernels *t, act_group group, uint32_t m) {
     for (size_t i = 0; i < (size_t)m * K; ++i) x[i] = (float)rand() / (float)RAND_MAX - 0.5f;
     a.f = x;
     a.f_stride = K;
-    for (uint32_t r = 0; group != ACT_F32 && r < m; ++r) t->quantise(&a, r, x + (size_t)r * K);
+    for (uint32_t r = 0; group != ACT_F32 && r < m; ++r)
+        t->quantise(&a, r, 0, K / act_group_size(group), x + (size_t)r * K);
     return a;
 }
 

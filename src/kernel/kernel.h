@@ -131,8 +131,9 @@ typedef struct kernels {
     isa isa;
     const char *name; // "scalar", "avx2", "avx512", "amx"
 
-    // Quantises row `row` of a from x [k]. For ACT_F32 nothing is to be done and it must not be called.
-    void (*quantise)(acts *a, uint32_t row, const float *x);
+    // Quantises groups [first, first + n) of row `row` of a; x is where the first of them begins. For ACT_F32 nothing
+    // is to be done and it must not be called.
+    void (*quantise)(acts *a, uint32_t row, uint32_t first, uint32_t n, const float *x);
     // out[r][n] for every row of a and the 16 outputs of each panel in [panel0, panel0 + n_panels). out is
     // [a->m][out_stride]; out_stride >= 16 * w->n_panels: padding columns are written (zeros).
     void (*matmul)(const weight *w, const acts *a, uint32_t panel0, uint32_t n_panels, float *out, size_t out_stride);
@@ -148,9 +149,9 @@ typedef struct kernels {
     // neox: pairs (i, i + n_rot/2); otherwise (2i, 2i + 1).
     // (a, b) -> (a*c - b*s, a*s + b*c) as fma(a, c, -(b*s)), fma(a, s, b*c).
     void (*rope)(float *x, uint32_t n_heads, uint32_t head_dim, uint32_t n_rot, const float *cs, bool neox);
-    // Stores key and value of one token (slot = position % KV_PAGE_TOKENS) of one head into its page.
-    void (*kv_store)(kv_type type, uint8_t *head_page, uint32_t slot, uint32_t head_dim, const float *k,
-                     const float *v);
+    // Stores the key, or the value, of one token (slot = position % KV_PAGE_TOKENS) of one head into its page.
+    void (*kv_store_key)(kv_type type, uint8_t *head_page, uint32_t slot, uint32_t head_dim, const float *k);
+    void (*kv_store_value)(kv_type type, uint8_t *head_page, uint32_t slot, uint32_t head_dim, const float *v);
     void (*attn_block)(const attn_job *job);
     // Joins n_blocks partial results, blocks ascending: M = max of max; w_b = exp(max_b - M); L = Σ fma(sum_b, w_b);
     // out[d] = (Σ fma(out_b[d], w_b)) / L. Blocks with max -inf count nothing. max, sum: [n_blocks] with `stride`

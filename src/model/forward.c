@@ -13,7 +13,7 @@
 #include <string.h>
 
 enum {
-    OPS_PER_LAYER = 11,
+    OPS_PER_LAYER = 9,
     OPS_AROUND = 3, // embedding, final norm, head
     ROW_CHUNK = 4,  // rows per chunk of the row-wise ops
 };
@@ -186,7 +186,7 @@ static void describe_rows(run *r) {
         uint32_t blocks = max_blocks(seq->n_cached + seq->n_tokens);
         if (blocks > r->n_blocks) r->n_blocks = blocks;
     }
-    r->split_blocks = r->n_tiles <= s->n_slots;
+    r->split_blocks = r->n_tiles <= s->n_slots && r->n_blocks > 1;
     inputs *in[] = {&s->in_qkv, &s->in_att, &s->in_up, &s->in_down};
     for (size_t i = 0; i < sizeof in / sizeof *in; i++) set_rows(in[i], r->n_rows);
     set_rows(&s->in_head, r->n_logits);
@@ -208,46 +208,49 @@ static void embed_row(const run *r, uint32_t row) {
     }
 }
 
-// ---- matmuls: several matrices that share their input make one op ------------------------------------------------
+// ---- matmuls -----------------------------------------------------------------------------------------------------
 
 typedef struct product {
     const weight *w;
-    float *out;
+    float *out; // [rows][16 * w->n_panels]
 } product;
 
 // Puts row `row` of x into every form that the products ask for.
 static void prepare(const kernels *k, inputs *in, const product *p, int n_products, uint32_t row, const float *x) {
     unsigned done = 1u << ACT_F32; // the float form is the row itself
     for (int i = 0; i < n_products; i++) {
-        if (done & (1u << p[i].w->group)) continue;
-        done |= 1u << p[i].w->group;
-        k->quantise(&in->form[p[i].w->group], row, x);
+        act_group group = p[i].w->group;
+        if (done & (1u << group)) continue;
+        done |= 1u << group;
+        k->quantise(&in->form[group], row, 0, p[i].w->cols / act_group_size(group), x);
     }
 }
 
-// Panels per chunk: about eight chunks a worker, an even number of panels.
-static uint32_t chunk_panels(uint32_t n_panels, int n_workers) {
-    uint32_t wanted = n_panels / (8 * (uint32_t)n_workers) & ~1u;
-    return wanted < 2 ? 2 : wanted;
+// Panels [first, first + n) of the product of x, which is in `in` as well.
+static void multiply_panels(const run *r, const inputs *in, const float *x, const product *p, uint32_t first,
+                            uint32_t n) {
+    acts a = in->form[p->w->group];
+    a.f = x, a.f_stride = pad16(p->w->cols);
+    r->m->kernels->matmul(p->w, &a, first, n, p->out, (size_t)p->w->n_panels * 16);
 }
 
-static void multiply(const run *r, op *o, const inputs *in, const float *x, const product *p, int n_products) {
-    uint32_t per_chunk[3], end[3], total = 0;
-    for (int i = 0; i < n_products; i++) {
-        per_chunk[i] = chunk_panels(p[i].w->n_panels, r->n_workers);
-        total = end[i] = total + (p[i].w->n_panels + per_chunk[i] - 1) / per_chunk[i];
-    }
-    op_for(o, total, c) {
-        int i = 0;
-        while (c >= end[i]) i++;
-        const weight *w = p[i].w;
-        acts a = in->form[w->group];
-        a.f = x, a.f_stride = pad16(w->cols);
-        uint32_t first = (c - (i ? end[i - 1] : 0)) * per_chunk[i], left = w->n_panels - first;
-        r->m->kernels->matmul(w, &a, first, left < per_chunk[i] ? left : per_chunk[i], p[i].out,
-                              (size_t)w->n_panels * 16);
-    }
-    op_wait(o, total);
+// Panels per chunk: about eight chunks a worker, a multiple of `unit`.
+static uint32_t chunk_panels(const run *r, uint32_t n_panels, uint32_t unit) {
+    uint32_t n_units = n_panels / unit / (8 * (uint32_t)r->n_workers);
+    return n_units ? n_units * unit : unit;
+}
+
+#define for_panels(r, o, n_panels, per_chunk, first, n)                                                                \
+    op_for((o), ((n_panels) + (per_chunk)-1) / (per_chunk),                                                            \
+           chunk) for (uint32_t first = chunk * (per_chunk),                                                           \
+                       n = n_panels - first < per_chunk ? n_panels - first : per_chunk;                                \
+                       n; n = 0)
+#define wait_panels(o, n_panels, per_chunk) op_wait((o), ((n_panels) + (per_chunk)-1) / (per_chunk))
+
+static void multiply(const run *r, op *o, const inputs *in, const float *x, product p) {
+    uint32_t n_panels = p.w->n_panels, per_chunk = chunk_panels(r, n_panels, 2);
+    for_panels(r, o, n_panels, per_chunk, first, n) multiply_panels(r, in, x, &p, first, n);
+    wait_panels(o, n_panels, per_chunk);
 }
 
 // ---- row-wise ops ------------------------------------------------------------------------------------------------
@@ -272,23 +275,61 @@ static void norm_rows(const run *r, op *o, bool add, const float *norm, inputs *
     wait_rows(o, r->n_rows);
 }
 
-// Bias, rotation, scaling of the query, and the new keys and values into their pages.
-static void place_row(const run *r, uint32_t layer_index, uint32_t row) {
+// ---- queries, keys, values ---------------------------------------------------------------------------------------
+
+typedef enum head_kind { QUERY, KEY, VALUE } head_kind;
+
+// Bias, rotation, scaling of queries; keys and values go into their page. x: the head's vector of one row.
+static void place_head(const run *r, uint32_t layer_index, head_kind kind, uint32_t head, uint32_t row, float *x) {
     const model_config *c = &r->m->config;
     const layer *l = &r->m->layers[layer_index];
     const kernels *k = r->m->kernels;
-    const scratch *s = r->s;
-    uint32_t d_q = c->n_heads * c->head_dim, d_kv = c->n_kv_heads * c->head_dim;
-    float *query = s->q + (size_t)row * d_q, *key = s->k + (size_t)row * d_kv, *value = s->v + (size_t)row * d_kv;
-    if (l->q_bias) k->add(query, l->q_bias, d_q), k->add(key, l->k_bias, d_kv), k->add(value, l->v_bias, d_kv);
-    const float *cs = s->rotary + (size_t)row * c->n_rot;
-    k->rope(query, c->n_heads, c->head_dim, c->n_rot, cs, c->rope_neox);
-    k->rope(key, c->n_kv_heads, c->head_dim, c->n_rot, cs, c->rope_neox);
-    k->scale(query, 1.0f / sqrtf((float)c->head_dim), d_q);
-    uint32_t pos = s->row_pos[row];
-    for (uint32_t head = 0; head < c->n_kv_heads; head++)
-        k->kv_store(r->m->kv_type, page_of(r, s->row_seq[row], pos / KV_PAGE_TOKENS, layer_index, head),
-                    pos % KV_PAGE_TOKENS, c->head_dim, key + head * c->head_dim, value + head * c->head_dim);
+    const float *bias = kind == QUERY ? l->q_bias : kind == KEY ? l->k_bias : l->v_bias;
+    if (bias) k->add(x, bias + (size_t)head * c->head_dim, c->head_dim);
+    if (kind != VALUE) k->rope(x, 1, c->head_dim, c->n_rot, r->s->rotary + (size_t)row * c->n_rot, c->rope_neox);
+    if (kind == QUERY) return k->scale(x, 1.0f / sqrtf((float)c->head_dim), c->head_dim);
+    uint32_t pos = r->s->row_pos[row];
+    uint8_t *page = page_of(r, r->s->row_seq[row], pos / KV_PAGE_TOKENS, layer_index, head);
+    (kind == KEY ? k->kv_store_key : k->kv_store_value)(r->m->kv_type, page, pos % KV_PAGE_TOKENS, c->head_dim, x);
+}
+
+// A chunk is one head of one kind, from its product to its place.
+static void project_heads(const run *r, op *o, uint32_t layer_index, const product qkv[]) {
+    const model_config *c = &r->m->config;
+    uint32_t total = c->n_heads + 2 * c->n_kv_heads, n_panels = c->head_dim / 16;
+    op_for(o, total, chunk) {
+        bool is_query = chunk < c->n_heads;
+        uint32_t of_kv = is_query ? 0 : chunk - c->n_heads, head = is_query ? chunk : of_kv % c->n_kv_heads;
+        head_kind kind = is_query ? QUERY : of_kv < c->n_kv_heads ? KEY : VALUE;
+        const product *p = &qkv[kind];
+        multiply_panels(r, &r->s->in_qkv, r->s->h, p, head * n_panels, n_panels);
+        float *x = p->out + (size_t)head * c->head_dim;
+        for (uint32_t row = 0; row < r->n_rows; row++, x += 16 * (size_t)p->w->n_panels)
+            place_head(r, layer_index, kind, head, row, x);
+    }
+    op_wait(o, total);
+}
+
+// ---- the gated half of a layer -----------------------------------------------------------------------------------
+
+// A chunk is some panels of gate and up, from the products to what down reads: as many as make whole groups of it.
+static void gate_and_up(const run *r, op *o, product gate, product up, const weight *down) {
+    const kernels *k = r->m->kernels;
+    scratch *s = r->s;
+    uint32_t size = act_group_size(down->group), unit = down->group == ACT_F32 ? 2 : size / 16;
+    uint32_t n_panels = gate.w->n_panels, per_chunk = chunk_panels(r, n_panels, unit), d_ffn = down->cols;
+    for_panels(r, o, n_panels, per_chunk, first, n) {
+        multiply_panels(r, &s->in_up, s->h, &gate, first, n);
+        multiply_panels(r, &s->in_up, s->h, &up, first, n);
+        uint32_t at = 16 * first, n_floats = at + 16 * n < d_ffn ? 16 * n : d_ffn - at;
+        for (uint32_t row = 0; row < r->n_rows; row++) {
+            size_t from = (size_t)row * n_panels * 16 + at;
+            k->silu_mul(gate.out + from, up.out + from, n_floats, gate.out + from);
+            if (down->group != ACT_F32)
+                k->quantise(&s->in_down.form[down->group], row, at / size, n_floats / size, gate.out + from);
+        }
+    }
+    wait_panels(o, n_panels, per_chunk);
 }
 
 // ---- attention ---------------------------------------------------------------------------------------------------
@@ -335,33 +376,43 @@ static void attend_block(const run *r, uint32_t layer_index, const tile *t, cons
     r->m->kernels->attn_block(&job);
 }
 
-static void merge_tile(const run *r, const query *q, uint32_t n_q, uint32_t slot) {
+// The output matrix takes groups of 32: those of a head are ready as soon as the head is.
+static bool heads_are_groups(const run *r, const weight *out) {
+    return out->group == ACT_C32 && r->m->config.head_dim % 32 == 0;
+}
+
+static void merge_tile(const run *r, const query *q, uint32_t n_q, uint32_t slot, const weight *output) {
     const model_config *c = &r->m->config;
     const scratch *s = r->s;
     size_t part = part_index(r, slot, 0);
-    for (uint32_t i = 0; i < n_q; i++)
+    for (uint32_t i = 0; i < n_q; i++) {
+        float *out = s->att + ((size_t)q[i].row * c->n_heads + q[i].head) * c->head_dim;
         r->m->kernels->attn_merge(max_blocks(q[i].n_keys), c->head_dim, s->part_max + part + i, s->part_sum + part + i,
                                   ATTN_MAX_QUERIES, s->part_out + (part + i) * c->head_dim,
-                                  (size_t)ATTN_MAX_QUERIES * c->head_dim,
-                                  s->att + ((size_t)q[i].row * c->n_heads + q[i].head) * c->head_dim);
+                                  (size_t)ATTN_MAX_QUERIES * c->head_dim, out);
+        if (heads_are_groups(r, output))
+            r->m->kernels->quantise(&r->s->in_att.form[ACT_C32], q[i].row, q[i].head * c->head_dim / 32,
+                                    c->head_dim / 32, out);
+    }
 }
 
 static uint32_t tile_blocks(const query *q, uint32_t n_q) { return max_blocks(q[n_q - 1].n_keys); }
 
-// Many tiles: a worker takes whole tiles. Few: it takes blocks of tiles, and a second op merges. The bits are the same.
-static void attend(const run *r, uint32_t layer_index, int worker, op *o, op *merge) {
+// Many tiles, or tiles of one block: a worker takes whole tiles.
+static void attend_tiles(const run *r, uint32_t layer_index, int worker, op *o, const weight *output) {
     query q[ATTN_MAX_QUERIES];
-    if (!r->split_blocks) {
-        op_for(o, r->n_tiles, c) {
-            const tile *t = &r->s->tiles[c];
-            uint32_t n_q = tile_queries(r, t, q);
-            for (uint32_t b = 0; b < tile_blocks(q, n_q); b++)
-                attend_block(r, layer_index, t, q, n_q, b, (uint32_t)worker);
-            merge_tile(r, q, n_q, (uint32_t)worker);
-        }
-        op_wait(o, r->n_tiles);
-        return;
+    op_for(o, r->n_tiles, c) {
+        const tile *t = &r->s->tiles[c];
+        uint32_t n_q = tile_queries(r, t, q);
+        for (uint32_t b = 0; b < tile_blocks(q, n_q); b++) attend_block(r, layer_index, t, q, n_q, b, (uint32_t)worker);
+        merge_tile(r, q, n_q, (uint32_t)worker, output);
     }
+    op_wait(o, r->n_tiles);
+}
+
+// Few: it takes blocks of tiles, and a second op merges. The bits are the same.
+static void attend_blocks(const run *r, uint32_t layer_index, op *o, op *merge, const weight *output) {
+    query q[ATTN_MAX_QUERIES];
     op_for(o, r->n_tiles * r->n_blocks, c) {
         uint32_t slot = c / r->n_blocks, b = c % r->n_blocks;
         uint32_t n_q = tile_queries(r, &r->s->tiles[slot], q);
@@ -370,40 +421,39 @@ static void attend(const run *r, uint32_t layer_index, int worker, op *o, op *me
     op_wait(o, r->n_tiles * r->n_blocks);
     op_for(merge, r->n_tiles, slot) {
         uint32_t n_q = tile_queries(r, &r->s->tiles[slot], q);
-        merge_tile(r, q, n_q, slot);
+        merge_tile(r, q, n_q, slot, output);
     }
     op_wait(merge, r->n_tiles);
+}
+
+// From queries to what the output matrix reads.
+static void attend(const run *r, uint32_t layer_index, int worker, op *o, op *merge, op *group, product output) {
+    const scratch *s = r->s;
+    if (r->split_blocks)
+        attend_blocks(r, layer_index, o, merge, output.w);
+    else
+        attend_tiles(r, layer_index, worker, o, output.w);
+    if (output.w->group == ACT_F32 || heads_are_groups(r, output.w)) return;
+    for_rows(r, group, r->n_rows, row)
+        prepare(r->m->kernels, &r->s->in_att, &output, 1, row, s->att + (size_t)row * output.w->cols);
+    wait_rows(group, r->n_rows);
 }
 
 // ---- the line of ops ---------------------------------------------------------------------------------------------
 
 static void run_layer(const run *r, uint32_t i, int worker, op *o) {
-    const model_config *c = &r->m->config;
     const layer *l = &r->m->layers[i];
-    const kernels *k = r->m->kernels;
     scratch *s = r->s;
-    uint32_t d_q = c->n_heads * c->head_dim, ffn_stride = pad16(c->d_ffn);
-    product qkv[] = {{&l->q, s->q}, {&l->k, s->k}, {&l->v, s->v}};
-    product out[] = {{&l->o, s->y}}, gate_up[] = {{&l->gate, s->gate}, {&l->up, s->up}}, down[] = {{&l->down, s->y}};
+    product qkv[] = {[QUERY] = {&l->q, s->q}, [KEY] = {&l->k, s->k}, [VALUE] = {&l->v, s->v}};
+    product output = {&l->o, s->y}, gate_up[] = {{&l->gate, s->gate}, {&l->up, s->up}};
 
     norm_rows(r, &o[0], i > 0, l->attn_norm, &s->in_qkv, qkv, 3);
-    multiply(r, &o[1], &s->in_qkv, s->h, qkv, 3);
-    for_rows(r, &o[2], r->n_rows, row) place_row(r, i, row);
-    wait_rows(&o[2], r->n_rows);
-    attend(r, i, worker, &o[3], &o[4]);
-    for_rows(r, &o[5], r->n_rows, row) prepare(k, &s->in_att, out, 1, row, s->att + (size_t)row * d_q);
-    wait_rows(&o[5], r->n_rows);
-    multiply(r, &o[6], &s->in_att, s->att, out, 1);
-    norm_rows(r, &o[7], true, l->ffn_norm, &s->in_up, gate_up, 2);
-    multiply(r, &o[8], &s->in_up, s->h, gate_up, 2);
-    op *last = &o[9];
-    for_rows(r, last, r->n_rows, row) {
-        float *gate = s->gate + (size_t)row * ffn_stride;
-        k->silu_mul(gate, s->up + (size_t)row * ffn_stride, c->d_ffn, gate);
-        prepare(k, &s->in_down, down, 1, row, gate);
-    }
-    wait_rows(last, r->n_rows);
-    multiply(r, &o[10], &s->in_down, s->gate, down, 1);
+    project_heads(r, &o[1], i, qkv);
+    attend(r, i, worker, &o[2], &o[3], &o[4], output);
+    multiply(r, &o[5], &s->in_att, s->att, output);
+    norm_rows(r, &o[6], true, l->ffn_norm, &s->in_up, gate_up, 2);
+    gate_and_up(r, &o[7], gate_up[0], gate_up[1], &l->down);
+    multiply(r, &o[8], &s->in_down, s->gate, (product){&l->down, s->y});
 }
 
 // The rows that somebody wants, normed: hidden states as they are, the others through the head.
@@ -412,7 +462,7 @@ static void run_head(const run *r, op *o) {
     const kernels *k = r->m->kernels;
     scratch *s = r->s;
     uint32_t stride = pad16(c->d_model), n_rows = r->n_logits + r->n_hidden;
-    product head[] = {{&r->m->head, r->step->logits}};
+    product head = {&r->m->head, r->step->logits};
     for_rows(r, &o[0], n_rows, i) {
         bool is_hidden = i >= r->n_logits;
         uint32_t to = is_hidden ? i - r->n_logits : i;
@@ -420,10 +470,10 @@ static void run_head(const run *r, op *o) {
         float *h = (is_hidden ? r->step->hidden : s->head_rows) + (size_t)to * stride;
         k->add(s->x + row, s->y + row, c->d_model);
         k->rmsnorm(s->x + row, r->m->output_norm, c->rms_eps, c->d_model, h);
-        if (!is_hidden) prepare(k, &s->in_head, head, 1, to, h);
+        if (!is_hidden) prepare(k, &s->in_head, &head, 1, to, h);
     }
     wait_rows(&o[0], n_rows);
-    if (r->n_logits) multiply(r, &o[1], &s->in_head, s->head_rows, head, 1);
+    if (r->n_logits) multiply(r, &o[1], &s->in_head, s->head_rows, head);
 }
 
 static void run_step(void *arg, int worker) {

@@ -54,6 +54,12 @@ static void take_back(scene *s, uint32_t t) {
     }
 }
 
+static void store(const kernels *t, kv_type type, uint8_t *page, uint32_t slot, uint32_t head_dim, const float *k,
+                  const float *v) {
+    t->kv_store_key(type, page, slot, head_dim, k);
+    t->kv_store_value(type, page, slot, head_dim, v);
+}
+
 static scene *scene_new(kv_type type, uint32_t head_dim, uint32_t n_stored) {
     scene *s = calloc(1, sizeof *s);
     s->type = type;
@@ -67,7 +73,7 @@ static scene *scene_new(kv_type type, uint32_t head_dim, uint32_t n_stored) {
     }
     for (uint32_t t = 0; t < n_stored; t++) {
         uint8_t *page = s->pages[t / KV_PAGE_TOKENS];
-        kernels_get(ISA_SCALAR)->kv_store(type, page, t % KV_PAGE_TOKENS, head_dim, s->k[t], s->v[t]);
+        store(kernels_get(ISA_SCALAR), type, page, t % KV_PAGE_TOKENS, head_dim, s->k[t], s->v[t]);
         take_back(s, t);
     }
     return s;
@@ -179,8 +185,8 @@ static void later_keys_never_leak(void **state) {
             result clean = attend(k, s, 0, ATTN_MAX_QUERIES, n_keys);
             float poison[64];
             for (int d = 0; d < 64; d++) poison[d] = bad[kind];
-            k->kv_store(type, s->pages[1], 40 % KV_PAGE_TOKENS, 64, poison,
-                        poison); // token 40: seen by queries 3 and on
+            store(k, type, s->pages[1], 40 % KV_PAGE_TOKENS, 64, poison,
+                  poison); // token 40: seen by queries 3 and on
             result r = attend(k, s, 0, ATTN_MAX_QUERIES, n_keys);
             for (uint32_t i = 0; i < 3; i++) assert_same_query(s, &r, i, &clean, i);
             for (uint32_t i = 3; i < ATTN_MAX_QUERIES; i++) assert_false(isfinite(r.out[i * 64]));
@@ -227,8 +233,8 @@ static void merged_blocks_are_the_whole_softmax(void **state) {
     scene *s[2] = {scene_new(KV_F16, 64, 256), scene_new(KV_F16, 64, 256)};
     fill_random(99, &s[1]->k[0][0], ATTN_BLOCK * MAX_DIM, 1.0f);
     for (uint32_t t = 0; t < 77; t++)
-        kernels_get(ISA_SCALAR)
-            ->kv_store(KV_F16, s[1]->pages[t / KV_PAGE_TOKENS], t % KV_PAGE_TOKENS, 64, s[1]->k[t], s[1]->v[t]);
+        store(kernels_get(ISA_SCALAR), KV_F16, s[1]->pages[t / KV_PAGE_TOKENS], t % KV_PAGE_TOKENS, 64, s[1]->k[t],
+              s[1]->v[t]);
     FOR_EACH_TABLE(k) {
         float max[3] = {0, 0, -INFINITY}, sum[3] = {0}, part[3][64] = {0}, out[64], again[64];
         double want[64] = {0}, total = 0;
@@ -304,7 +310,7 @@ static void stored_halves_are_nearest(void **state) {
         }
         FOR_EACH_TABLE(t) {
             memset(page, 0x5a, sizeof page);
-            t->kv_store(KV_F16, page, slot, DIM, k, v);
+            store(t, KV_F16, page, slot, DIM, k, v);
             if (t->isa == ISA_SCALAR) memcpy(reference, page, sizeof page);
             assert_memory_equal(page, reference, sizeof page);
         }
@@ -367,7 +373,7 @@ static void stored_quants_are_nearest(void **state) {
         }
         FOR_EACH_TABLE(t) {
             memset(page, 0x5a, sizeof page);
-            t->kv_store(KV_Q8_0, page, slot, DIM, k, v);
+            store(t, KV_Q8_0, page, slot, DIM, k, v);
             if (t->isa == ISA_SCALAR) memcpy(reference, page, sizeof page);
             assert_memory_equal(page, reference, sizeof page);
         }

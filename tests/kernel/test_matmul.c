@@ -98,7 +98,8 @@ static batch quantised(const kernels *t, act_group group, uint32_t m, uint32_t k
     b.a = acts_init(group, m, k, b.memory);
     b.a.f = x;
     b.a.f_stride = k;
-    for (uint32_t r = 0; group != ACT_F32 && r < m; ++r) t->quantise(&b.a, r, x + (size_t)r * k);
+    for (uint32_t r = 0; group != ACT_F32 && r < m; ++r)
+        t->quantise(&b.a, r, 0, k / act_group_size(group), x + (size_t)r * k);
     return b;
 }
 
