@@ -398,6 +398,51 @@ static void agrees_with_a_plain_implementation(void **state) {
     sampler_free(s);
 }
 
+// Large enough for blocks, the last of which is not whole; with so few values that ties cross their borders.
+static void blocks_do_not_show(void **state) {
+    (void)state;
+    enum { VOCAB = 1000, TOP = 20 };
+    static float logits[VOCAB];
+    static ranked all[VOCAB];
+    sampler *s = sampler_new(VOCAB);
+    srand(2);
+    sample_params greedy = neutral;
+    greedy.temperature = 0;
+    for (int round = 0; round < 300; round++) {
+        int n_values = 1 + rand() % 2000;
+        for (int i = 0; i < VOCAB; i++) {
+            logits[i] = (float)(rand() % n_values) / 100 - 3;
+            all[i] = (ranked){(double)logits[i], i};
+        }
+        qsort(all, VOCAB, sizeof *all, by_rank);
+        assert_int_equal(sample_token(s, &greedy, logits, NULL, 0), all[0].id);
+        rf_token_logprob out[1 + TOP];
+        uint32_t n_top = 1 + (uint32_t)rand() % TOP;
+        assert_true(sample_logprobs(s, logits, 7, n_top, out));
+        for (uint32_t i = 0; i < n_top; i++) assert_int_equal(out[1 + i].token, all[i].id);
+    }
+    sampler_free(s);
+
+    // more are kept than there are blocks, and each block's largest is one of few
+    s = sampler_new(VOCAB);
+    sample_params many = neutral;
+    many.top_k = 50;
+    bool seen[VOCAB] = {0};
+    int n_seen = 0;
+    for (int i = 0; i < VOCAB; i++) logits[i] = i % 64 == 63 || i == VOCAB - 1 ? -1 : -1.5f;
+    for (many.seed = 0; many.seed < 2000; many.seed++) seen[sample_token(s, &many, logits, NULL, 0)] = true;
+    for (int i = 0; i < VOCAB; i++) n_seen += seen[i];
+    assert_int_equal(n_seen, 50);
+
+    for (int i = 0; i < VOCAB; i++) {
+        float was = logits[i];
+        logits[i] = i % 2 ? (float)NAN : -(float)INFINITY;
+        assert_int_equal(sample_token(s, &greedy, logits, NULL, 0), SAMPLE_FAILED);
+        logits[i] = was;
+    }
+    sampler_free(s);
+}
+
 // ---- log-probabilities -------------------------------------------------------------------------------------------
 
 static void logprobs_are_the_log_softmax(void **state) {
@@ -441,6 +486,7 @@ int main(void) {
         cmocka_unit_test(extremes_stay_defined),
         cmocka_unit_test(penalties_beyond_all_floats_still_tie),
         cmocka_unit_test(agrees_with_a_plain_implementation),
+        cmocka_unit_test(blocks_do_not_show),
         cmocka_unit_test(logprobs_are_the_log_softmax),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
