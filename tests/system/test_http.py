@@ -527,6 +527,16 @@ def test_a_client_that_leaves_is_noticed(any_server, state, way):
     assert any_server.n_connections() == 0 and len(any_server.all("gone")) == n
 
 
+def test_a_stream_is_whole(any_server):
+    """Not read at first, so that pieces go out in parts, and wait behind others."""
+    with any_server.open() as s:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 100000)
+        for path, n in (("/flood?6000000", 6000000), ("/stream?6,1000000,20", 6000000)):
+            s.sendall(request(path))
+            time.sleep(0.2)
+            assert Reader(s).reply()[2] == b"x" * n
+
+
 def test_a_reply_on_its_way_reaches_who_half_closed(any_server):
     s = any_server.open()
     s.sendall(request("/stream?1,400000,100"))
