@@ -25,7 +25,7 @@ typedef struct options {
     uint32_t port, n_clients, n_words, max_tokens, seed, leave_percent;
     double warm_s, seconds, vanish_s, temperature;
     const char *path, *model, *log;
-    bool same;
+    bool same, vary;
 } options;
 
 typedef struct series {
@@ -85,6 +85,7 @@ static void append_prompt(const client *c, buf *b) {
 static void append_body(const client *c, buf *b) {
     const options *o = &c->l->o;
     bool chat = strstr(o->path, "chat") != NULL;
+    uint32_t shorter = o->vary ? (c->number * 7 + c->n_requests * 13) % (1 + o->max_tokens / 2) : 0;
     buf_append_str(b, chat ? "{\"messages\":[{\"role\":\"user\",\"content\":\"" : "{\"prompt\":\"");
     append_prompt(c, b);
     buf_append_str(b, chat ? "\"}]" : "\"");
@@ -92,7 +93,7 @@ static void append_body(const client *c, buf *b) {
     buf_printf(b,
                ",\"max_tokens\":%u,\"temperature\":%g,\"ignore_eos\":true,\"stream\":true,"
                "\"stream_options\":{\"include_usage\":true}}",
-               o->max_tokens, o->temperature);
+               o->max_tokens - shorter, o->temperature);
 }
 
 static void on_read(struct bufferevent *bev, void *arg);
@@ -317,6 +318,7 @@ static const struct argp_option OPTIONS[] = {
     {"clients", 'c', "N", 0, "default 1", 0},
     {"words", 'w', "N", 0, "of a prompt, about as many tokens (default 90)", 0},
     {"max-tokens", 'n', "N", 0, "of an answer (default 32)", 0},
+    {"vary", 'V', NULL, 0, "answers are half as long to as long, so that clients do not keep step", 0},
     {"temperature", 't', "T", 0, "default 0", 0},
     {"warm", 'W', "SECONDS", 0, "not measured, before the rest (default 0)", 0},
     {"seconds", 's', "SECONDS", 0, "measured (default 5)", 0},
@@ -350,6 +352,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
         if (texts[i].key == key) return *texts[i].to = arg, 0;
     if (key == 'a') return o->same = true, 0;
+    if (key == 'V') return o->vary = true, 0;
     if (key == ARGP_KEY_END && (!o->port || !o->n_clients || !o->max_tokens))
         argp_error(state, "--port is needed; --clients and --max-tokens are at least 1");
     return ARGP_ERR_UNKNOWN;
