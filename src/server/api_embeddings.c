@@ -85,6 +85,10 @@ static bool fit(const call *c, const ask *a, problem *p) {
         const struct ask_prompt *one = &a->prompts[i];
         int64_t n = (int64_t)one->n_tokens, most = c->s->info.n_ctx;
         rf_error error = {0};
+        if (one->text && one->n_bytes > CALL_MOST_TEXT_BYTES)
+            return problem_set(p, 400, "context_length_exceeded", "input",
+                               "'input' has a text of %zu bytes at place %zu; %d at most are possible", one->n_bytes, i,
+                               CALL_MOST_TEXT_BYTES);
         if (one->text && one->n_bytes > (size_t)most)
             n = rf_tokenize(c->s->engine, one->text, one->n_bytes, false, NULL, 0, &error);
         if (n < 0) return problem_of(p, "input", &error);

@@ -44,6 +44,11 @@ static void tokenize(call *c, const tokenize_ask *a) {
         return call_fail(c, &p);
     }
     size_t n_bytes = strlen(text), capacity = n_bytes + 1; // a token has at least one byte
+    if (n_bytes > CALL_MOST_TEXT_BYTES) {
+        problem_set(&p, 400, "invalid_value", a->content ? "content" : "prompt",
+                    "the text has %zu bytes; %d at most are tokenized at once", n_bytes, CALL_MOST_TEXT_BYTES);
+        return call_fail(c, &p);
+    }
     int32_t *ids = xcalloc(capacity, sizeof *ids);
     rf_error error = {0};
     int64_t n = rf_tokenize(c->s->engine, text, n_bytes, a->parse_special, ids, capacity, &error);

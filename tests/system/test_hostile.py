@@ -230,10 +230,14 @@ def test_the_other_routes_refuse_as_well(server, path):
         assert status == 400 and refusal(text), (name, text[:300])
 
 
-def test_a_handler_that_takes_longer_than_a_write_may(server):
-    """Megabytes of one character are the tokenizer's worst case: longer than --write-seconds, which begins after it."""
-    status, text, _ = server.post("/tokenize", {"content": " " * (6 << 20)})
+def test_what_is_tokenized_at_once_is_bounded(server):
+    """Everybody waits meanwhile; megabytes of one character are the tokenizer's worst case."""
+    most = 1 << 20
+    status, text, _ = server.post("/tokenize", {"content": " " * most})
     assert status == 200 and json.loads(text)["count"] > 0
+    for path, name in (("/tokenize", "content"), ("/tokenize", "prompt"), ("/v1/embeddings", "input")):
+        status, text, _ = server.post(path, {name: " " * (most + 1)})
+        assert status == 400 and refusal(text)["param"] == name and str(most + 1) in text
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/xml", "multipart/form-data; boundary=x", "", "a" * 5000, "application/json; charset=utf-16"])
