@@ -66,7 +66,7 @@ static double best_multiply(pool *threads, job *j) {
 }
 
 bool limits_measure(pool *threads, isa which, limits *out, err *e) {
-    size_t free_bytes = (size_t)sysconf(_SC_AVPHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE), n_bytes = 1 << 30;
+    size_t free_bytes = (size_t)sysconf(_SC_AVPHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE), n_bytes = 512u << 20;
     if (n_bytes > free_bytes / 4) n_bytes = free_bytes / 4;
     job j = {.isa = which, .share_bytes = n_bytes / (size_t)pool_size(threads) / STRIDE * STRIDE};
     n_bytes = j.share_bytes * (size_t)pool_size(threads);

@@ -10,5 +10,5 @@ typedef struct limits {
     double int8_ops_per_s;   // by all threads; a multiply-add is two
 } limits;
 
-// Takes about half a second. ERR_MEMORY if there is no room for the buffer (1 GB, or a quarter of the free memory).
+// Takes about half a second. ERR_MEMORY if there is no room for the buffer (512 MB, or a quarter of the free memory).
 bool limits_measure(pool *threads, isa which, limits *out, err *e);
