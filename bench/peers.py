@@ -88,7 +88,7 @@ def prepare(names):
 
 def version(name):
     (info,) = folder(PEERS[name]).glob(PEERS[name]["package"].replace("-", "_") + "-*.dist-info")
-    return info.name.split("-")[1]
+    return info.name.split("-")[1].removesuffix(".dist")
 
 
 # ---- one measurement -------------------------------------------------------------------------------------------------
@@ -215,7 +215,11 @@ def measure_round(who, model, what, rounds):
     this, limits = {c.name: {} for c in who}, None
     for group in GROUPS:
         for c in who:
-            report = c.once(model, {**only(group, what), **c.best[group]})
+            try:
+                report = c.once(model, {**only(group, what), **c.best[group]})
+            except RuntimeError as e:  # hours of others' figures are worth more
+                say(str(e))
+                continue
             this[c.name] |= figures(report)
             if "limits" in report:
                 limits = {k: max(v, (limits or report["limits"])[k]) for k, v in report["limits"].items()}
@@ -245,7 +249,8 @@ def summarise(rounds, names):
         peers = [n for n in row if n != "ROCmForge"]
         if peers:
             best = (min if is_time(m) else max)(peers, key=lambda n: row[n]["median"])
-            ratios = [r["contestants"]["ROCmForge"][m] / r["contestants"][best][m] for r in rounds]
+            both = [(x["ROCmForge"][m], x[best][m]) for r in rounds if (x := r["contestants"]) and x[best].get(m)]
+            ratios = [mine / its for mine, its in both]
             row |= {"best peer": best, "ratio": statistics.median(1 / x if is_time(m) else x for x in ratios)}
         limits = [r["contestants"]["ROCmForge"]["limit"].get(m) for r in rounds]
         if limits[0]:
@@ -345,10 +350,11 @@ def main():
     p.add_argument("--quick", action="store_true", help="fewer measurements, and 2 rounds")
     p.add_argument("--threads", type=int, default=2)
     p.add_argument("--isa")
-    p.add_argument("--only", nargs="*", default=list(PEERS), choices=PEERS)
+    p.add_argument("--only", nargs="*", choices=PEERS, help="these peers; with --isa, those without AMX unless it is amx")
     p.add_argument("--no-docs", action="store_true", help="print the tables only")
     a = p.parse_args()
     a.rounds = a.rounds or (2 if a.quick else 5)
+    a.only = a.only if a.only is not None else [n for n in PEERS if a.isa in (None, "amx") or n != "llama.cpp, AMX"]
     prepare(a.only)
     for name in a.models or models.MEASURED:
         known = name in models.MODELS
