@@ -24,14 +24,17 @@ import subprocess
 import sys
 import time
 
-import peer_speed
-from peer_speed import FIELDS, N_DECODE, N_PREFILL, REPEATS, ROOT
+import peers
+
+ROOT = peers.ROOT
 
 sys.path.insert(0, str(ROOT / "tests/tools"))
 import grants  # noqa: E402
 
 CPUS = sorted(os.sched_getaffinity(0))
 N = len(CPUS)
+FIELDS = ("prefill", "decode")
+N_PREFILL, N_DECODE, REPEATS = 512, 128, 3
 N_PEER_DECODE = 16  # a peer whose threads spin may need seconds a token
 
 
@@ -70,11 +73,11 @@ CONDITIONS = {
 
 def contestants(a):
     """{name: command that prints a JSON object}"""
-    ours = [a.engine, "bench", "-m", a.model, "-p", N_PREFILL, "-n", N_DECODE, "-r", REPEATS, "--json"]
+    ours = [a.engine, "bench", "-m", a.model, "-p", N_PREFILL, "-n", N_DECODE, "-d", 0, "-b", "none", "-r", REPEATS, "--json"]
     who = {"rocmforge": ours, f"rocmforge -t {N}": [*ours, "-t", N]}
     if importlib.util.find_spec("llama_cpp"):
-        who[f"llama.cpp -t {N}"] = [sys.executable, peer_speed.__file__, a.model, "--threads", N, "--peer-once", 0,
-                                     "--peer-decode", N_PEER_DECODE]
+        what = {"prefill": [N_PREFILL], "depth": [0], "decode": N_PEER_DECODE}
+        who[f"llama.cpp -t {N}"] = [sys.executable, ROOT / "bench/peer_once.py", "llama_cpp", a.model, N, json.dumps(what)]
     return who
 
 
@@ -82,9 +85,9 @@ def measure(condition, command):
     """{"prefill", "decode": tokens/s, "used": processors}"""
     with CONDITIONS[condition][1]() as prefix:
         before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-        report = peer_speed.run([*prefix, *command])
+        report = json.loads(peers.run([*prefix, *command])[0])
         seconds, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
-    row = {f: report.get(f) or report[f + "_tokens_per_s"] for f in FIELDS}
+    row = {f: report[f][0]["tokens_per_s"] for f in FIELDS}
     row["used"] = (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) / seconds
     return row
 
@@ -113,7 +116,7 @@ def main():
     p.add_argument("--only", nargs="+", default=list(CONDITIONS), choices=CONDITIONS)
     p.add_argument("--json", type=pathlib.Path)
     a = p.parse_args()
-    load = peer_speed.warn_if_busy()
+    load = peers.warn_if_busy()
     who, names = contestants(a), possible(["quiet", *(n for n in a.only if n != "quiet")])
     rounds = [{c: {w: measure(c, who[w]) for w in who} for c in names} for _ in range(a.rounds)]
     result = {c: {w: summary(rounds, c, w) for w in who} for c in names}

@@ -16,6 +16,7 @@ static bool allocate(runner *r, err *e) {
     r->logits = large_alloc(r->logits_bytes, "the logits", e);
     r->pages = xcalloc(n_pages, sizeof *r->pages);
     for (uint32_t i = 0; i < n_pages; i++) r->pages[i] = i;
+    r->seqs = xcalloc(r->max_logits, sizeof *r->seqs);
     r->scratch = scratch_new(r->model, r->max_tokens, r->max_logits, r->n_ctx, pool_size(r->threads), e);
     return r->kv && r->logits && r->scratch;
 }
@@ -40,6 +41,7 @@ bool runner_open(runner *r, const runner_options *o, err *e) {
 
 void runner_close(runner *r) {
     scratch_free(r->scratch);
+    free(r->seqs);
     free(r->pages);
     large_free(r->logits, r->logits_bytes);
     large_free(r->kv, r->kv_bytes);
@@ -48,9 +50,25 @@ void runner_close(runner *r) {
     memset(r, 0, sizeof *r);
 }
 
-void runner_step(runner *r, const int32_t *tokens, uint32_t n_tokens, uint32_t n_cached, uint32_t n_logits) {
-    step_seq seq = {
-        .tokens = tokens, .n_tokens = n_tokens, .n_cached = n_cached, .pages = r->pages, .n_logits = n_logits};
-    step s = {.seqs = &seq, .n_seqs = 1, .kv = r->kv, .logits = r->logits};
+static void forward(runner *r, uint32_t n_seqs) {
+    step s = {.seqs = r->seqs, .n_seqs = n_seqs, .kv = r->kv, .logits = r->logits};
     model_forward(r->model, &s, r->scratch, r->threads);
+}
+
+void runner_step(runner *r, const int32_t *tokens, uint32_t n_tokens, uint32_t n_cached, uint32_t n_logits) {
+    r->seqs[0] = (step_seq){
+        .tokens = tokens, .n_tokens = n_tokens, .n_cached = n_cached, .pages = r->pages, .n_logits = n_logits};
+    forward(r, 1);
+}
+
+void runner_step_seqs(runner *r, const int32_t *tokens, uint32_t n_seqs, uint32_t n_cached) {
+    uint32_t n_pages = r->n_ctx / n_seqs / KV_PAGE_TOKENS;
+    check(n_seqs <= r->max_logits && n_cached < n_pages * KV_PAGE_TOKENS);
+    for (uint32_t i = 0; i < n_seqs; i++)
+        r->seqs[i] = (step_seq){.tokens = tokens + i,
+                                .n_tokens = 1,
+                                .n_cached = n_cached,
+                                .pages = r->pages + (size_t)i * n_pages,
+                                .n_logits = 1};
+    forward(r, n_seqs);
 }

@@ -171,9 +171,18 @@ def test_terminal_sees_statistics(binary, model):
 
 
 def test_bench_and_perplexity_report(rf, model, tmp_path):
-    b = json.loads(rf("bench", "-m", model, "--json", "-p", 64, "-n", 8, "-r", 1).stdout)
-    assert b["prefill_tokens_per_s"] > 0 and b["decode_tokens_per_s"] > 0 and b["load_ms"] > 0
+    b = json.loads(rf("bench", "-m", model, "--json", "-p", "32,64", "-n", 8, "-d", "0,40", "-b", "1,3", "-r", 2).stdout)
+    assert [r["n_tokens"] for r in b["prefill"]] == [32, 64]
+    assert [(r["n_tokens"], r["depth"]) for r in b["decode"]] == [(8, 0), (8, 40)]
+    assert [r["n_seqs"] for r in b["batched"]] == [1, 3]
+    for r in [*b["prefill"], *b["decode"], *b["batched"]]:
+        assert len(r["rounds"]) == 2 and min(r["rounds"]) <= r["tokens_per_s"] <= max(r["rounds"])
+        assert r["limit_tokens_per_s"] > 0
+    assert min(b["limits"].values()) > 1e8 and b["load_ms"] > 0
     assert b["peak_rss_bytes"] > b["weight_bytes"] > 90e6
+    only = json.loads(rf("bench", "-m", model, "--json", "-p", "none", "-d", "none", "-b", "2", "-r", 1).stdout)
+    assert only["prefill"] == only["decode"] == [] and only["batched"][0]["n_seqs"] == 2
+    assert rf("bench", "-m", model, "-p", "64,x").returncode == rf("bench", "-m", model, "-b", "1,").returncode == 2
     text = tmp_path / "text.txt"
     text.write_text("The sun rises in the east and sets in the west. " * 8)
     p = json.loads(rf("perplexity", "-m", model, text, "--json", "--ctx", 64).stdout)

@@ -48,7 +48,7 @@ def test_idle_is_silent(binary, model, long):
 
 
 def n_threads(binary, model, prefix):
-    command = [*prefix, binary, "bench", "-m", model, "-p", "1", "-n", "1", "-r", "1", "--json"]
+    command = [*prefix, binary, "bench", "-m", model, "-p", "1", "-d", "none", "-b", "none", "-r", "1", "--json"]
     return json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True, timeout=60).stdout)["threads"]
 
 
