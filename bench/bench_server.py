@@ -22,7 +22,7 @@ import time
 import urllib.error
 import urllib.request
 
-from peer_speed import ROOT, run, warn_if_busy
+from peers import ROOT, run, warn_if_busy
 
 sys.path.insert(0, str(ROOT / "tests/system"))
 from served import Served  # noqa: E402
@@ -82,7 +82,7 @@ def answers(port):
 
 
 def load(a, port, *options):
-    return run([a.load, "-p", port, "-u", a.path, "-w", a.words, *options])
+    return json.loads(run([a.load, "-p", port, "-u", a.path, "-w", a.words, *options])[0])
 
 
 def measure(a, server, n_round):

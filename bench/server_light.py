@@ -22,7 +22,7 @@ import sys
 import tempfile
 import time
 
-from peer_speed import ROOT, warn_if_busy
+from peers import ROOT, warn_if_busy
 
 sys.path.insert(0, str(ROOT / "tests/system"))
 from served import served  # noqa: E402
