@@ -562,19 +562,6 @@ static void closing_races_with_submitting(void **state) {
     }
 }
 
-static int setup(void **state) {
-    world *w = malloc(sizeof *w);
-    world_open(w);
-    *state = w;
-    return 0;
-}
-
-static int teardown(void **state) {
-    world_close(*state);
-    free(*state);
-    return 0;
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(numbers_out_of_range_are_refused),
@@ -596,5 +583,5 @@ int main(void) {
         cmocka_unit_test(many_threads_many_ends),
         cmocka_unit_test(closing_races_with_submitting),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, world_setup, world_teardown);
 }

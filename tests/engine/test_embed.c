@@ -302,19 +302,6 @@ static void crowds_leave_no_trace(void **state) {
     assert_true(n_lost > 20);
 }
 
-static int setup(void **state) {
-    world *w = malloc(sizeof *w);
-    world_open(w);
-    *state = w;
-    return 0;
-}
-
-static int teardown(void **state) {
-    world_close(*state);
-    free(*state);
-    return 0;
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(length_becomes_one),          cmocka_unit_test(what_has_no_direction_is_refused),
@@ -323,5 +310,5 @@ int main(void) {
         cmocka_unit_test(chunks_leave_no_trace),       cmocka_unit_test(the_cache_leaves_no_trace),
         cmocka_unit_test(means_do_not_wait_for_pages), cmocka_unit_test(crowds_leave_no_trace),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, world_setup, world_teardown);
 }

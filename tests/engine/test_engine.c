@@ -752,19 +752,6 @@ static void steps_are_bounded(void **state) {
     world_end(g);
 }
 
-static int setup(void **state) {
-    world *w = malloc(sizeof *w);
-    world_open(w);
-    *state = w;
-    return 0;
-}
-
-static int teardown(void **state) {
-    world_close(*state);
-    free(*state);
-    return 0;
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(one_request_ends_at_max_tokens),
@@ -792,5 +779,5 @@ int main(void) {
         cmocka_unit_test(cache_and_preemptions_are_counted),
         cmocka_unit_test(steps_are_bounded),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, world_setup, world_teardown);
 }

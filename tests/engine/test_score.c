@@ -272,19 +272,6 @@ static void crowds_leave_no_trace(void **state) {
     assert_true(n_lost > 20);
 }
 
-static int setup(void **state) {
-    world *w = malloc(sizeof *w);
-    world_open(w);
-    *state = w;
-    return 0;
-}
-
-static int teardown(void **state) {
-    world_close(*state);
-    free(*state);
-    return 0;
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_token_is_told_by_what_came_before),
@@ -295,5 +282,5 @@ int main(void) {
         cmocka_unit_test(pages_are_made_but_not_taken),
         cmocka_unit_test(crowds_leave_no_trace),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, world_setup, world_teardown);
 }

@@ -289,19 +289,6 @@ static void crowds_are_the_same(void **state) {
     assert_true(n_accepted > 1000 && n_preempted > 100);
 }
 
-static int setup(void **state) {
-    world *w = malloc(sizeof *w);
-    world_open(w);
-    *state = w;
-    return 0;
-}
-
-static int teardown(void **state) {
-    world_close(*state);
-    free(*state);
-    return 0;
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(credit_follows_the_guesses),
@@ -314,5 +301,5 @@ int main(void) {
         cmocka_unit_test(the_cache_holds_what_was_said),
         cmocka_unit_test(crowds_are_the_same),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, world_setup, world_teardown);
 }

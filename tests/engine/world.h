@@ -279,3 +279,17 @@ static inline void assert_same_answer(const answer *a, const answer *b) {
     assert_int_equal(a->n_embedding, b->n_embedding);
     assert_memory_equal(a->embedding, b->embedding, sizeof a->embedding);
 }
+
+// cmocka's fixtures: *state is a world.
+static inline int world_setup(void **state) {
+    world *w = malloc(sizeof *w);
+    world_open(w);
+    *state = w;
+    return 0;
+}
+
+static inline int world_teardown(void **state) {
+    world_close(*state);
+    free(*state);
+    return 0;
+}
