@@ -162,7 +162,10 @@ def test_cross_origin(tiny):
 
 def listening(s):
     """Local addresses of the sockets on which the server listens, as /proc has them."""
-    inodes = {os.readlink(f) for f in Path(f"/proc/{s.process.pid}/fd").iterdir()}
+    inodes = set()
+    for f in Path(f"/proc/{s.process.pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # the server closes files of its own while we look
+            inodes.add(os.readlink(f))
     for table in ("tcp", "tcp6"):
         for line in Path(f"/proc/{s.process.pid}/net/{table}").read_text().splitlines()[1:]:
             fields = line.split()
