@@ -1,11 +1,13 @@
 """What the server costs beside the engine: processor time, memory, and the time it adds to a token.
 
-    server_light.py MODEL.gguf [--clients 64] [--seconds 10] [--json FILE]
+    server_light.py MODEL.gguf [--clients 64] [--threads 2] [--seconds 10] [--json FILE]
 
 idle        500 open connections: memory of each, and processor time of all threads over some seconds
 streaming   clients in a closed loop: processor time by thread, in ms per 1,000 tokens (10 ms are 1 % of one core at
             1,000 tokens/s), and memory of each. The event loop is the main thread; HTTP, JSON, tokenizing and all that
             is written is done there. The engine's threads are the others.
+delivery    from the engine's giving a token to the server's handing it to the socket, by the server's own histogram
+            (linear within a bucket)
 added       to a request, as a client sees it, beyond what the engine says it took from submit to first and to last
             token: connecting, reading, tokenizing and writing, and waiting for a processor that the engine uses too
 
@@ -75,8 +77,22 @@ def added(s, log):
     return {"first_us": sorted(p[0] for p in pairs), "last_us": sorted(p[1] for p in pairs)}
 
 
+def delivery_us(text):
+    """{percentile: microseconds} of all tokens, out of a Prometheus histogram."""
+    rows = re.findall(r'^rocmforge_delivery_seconds_bucket\{le="([^"]+)"\} (\d+)', text, re.M)
+    total, out = int(rows[-1][1]), {}
+    for p in (50, 99):
+        low, below = 0.0, 0
+        for le, count in ((float(le), int(n)) for le, n in rows):
+            if count >= total * p / 100:
+                out[p] = 1e6 * (low + (le - low) * (total * p / 100 - below) / (count - below))
+                break
+            low, below = le, count
+    return out
+
+
 def streaming(a):
-    options = ["--no-access-log", "--max-running", a.clients, "--retain", 10000]
+    options = ["--no-access-log", "--max-running", a.clients, "--retain", 10000, "-t", a.threads]
     with served(*options, binary=a.engine, model=a.model) as s, tempfile.TemporaryDirectory() as tmp:
         pid, log = s.process.pid, pathlib.Path(tmp) / "log"
         s.post("/v1/completions", {"prompt": "Once", "max_tokens": 4})
@@ -90,7 +106,8 @@ def streaming(a):
         report = json.loads(load.communicate()[0])
         ns, tokens = spent(before, threads_ns(pid)), s.metrics()["rocmforge_completion_tokens_total"] - tokens
         out = {"clients": a.clients, "tokens": tokens, "tokens_per_s": report["tokens_per_s"],
-               "kib_per_connection": used_kib / a.clients, "load": report, "added": added(s, log)}
+               "kib_per_connection": used_kib / a.clients, "load": report, "added": added(s, log),
+               "delivery_us": delivery_us(s.get("/metrics")[1])}
     loop = ns.pop(pid)
     out["ms_per_1000_tokens"] = {"event loop": loop / 1e3 / tokens, "engine": sum(ns.values()) / 1e3 / tokens}
     return out
@@ -106,6 +123,7 @@ def main():
     p.add_argument("--engine", default=ROOT / "build/release/rocmforge", type=pathlib.Path)
     p.add_argument("--load", default=ROOT / "build/release/bench_load", type=pathlib.Path)
     p.add_argument("--clients", type=int, default=64)
+    p.add_argument("--threads", type=int, default=2, help="the engine's; one fewer than processors leaves one to the rest")
     p.add_argument("--seconds", type=float, default=10)
     p.add_argument("--words", type=int, default=20)
     p.add_argument("--max-tokens", type=int, default=32)
@@ -120,6 +138,7 @@ def main():
     print(f"streaming: {t['clients']} clients, {t['tokens_per_s']:.0f} tokens/s, {t['kib_per_connection']:.1f} KiB each; "
           f"per 1,000 tokens the event loop uses {cost['event loop']:.1f} ms ({cost['event loop'] / 10:.1f} % of one core "
           f"at 1,000 tokens/s), the engine's threads {cost['engine']:.0f} ms")
+    print("delivery of a token: " + ", ".join(f"p{p} {us / 1e3:.2f} ms" for p, us in t["delivery_us"].items()))
     for what, v in t["added"].items():
         print(f"added to the {what[:-3]} token: p50 {percentile(v, 50):.2f} ms, p99 {percentile(v, 99):.2f} ms, "
               f"of {len(v)} requests")

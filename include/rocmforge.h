@@ -223,6 +223,7 @@ typedef struct rf_event { // pointers are borrowed until the next rf_poll/rf_wai
     size_t n_bytes;
     const int32_t *tokens; // the tokens behind this event
     size_t n_tokens;
+    int64_t made_us; // TEXT: when the engine gave the oldest of it, on CLOCK_MONOTONIC
     // With params.score the prompt's tokens come first, without text, and this many of them are in this event. The very
     // first follows nothing: its log-probability is 0, and -1 stands for each alternative.
     size_t n_prompt_tokens;

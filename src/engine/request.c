@@ -81,6 +81,7 @@ void request_deliver(request *r, const char *text, size_t n_bytes, const int32_t
     check(!r->ended);
     bool had_event = has_event(r);
     outbox_side *o = &r->filling;
+    if (!o->n_tokens && !o->text.n_bytes) o->made_us = clock_machine_us();
     buf_append(&o->text, text, n_bytes);
     if (token) {
         if (o->n_tokens == o->capacity) side_grow(o, 2 * o->capacity, r->logprob_width);
@@ -158,6 +159,7 @@ static bool take_event(request *r, rf_event *event) {
                             .tokens = o->tokens,
                             .n_tokens = o->n_tokens,
                             .n_prompt_tokens = o->n_tokens < r->n_prompt_left ? o->n_tokens : r->n_prompt_left,
+                            .made_us = o->made_us,
                             .logprobs = o->logprobs};
         r->n_prompt_left -= (uint32_t)event->n_prompt_tokens;
     } else if (r->ended && !r->end_taken) {

@@ -20,6 +20,7 @@ typedef struct outbox_side {
     int32_t *tokens;            // [n_tokens]
     rf_token_logprob *logprobs; // [n_tokens][width], only if width
     uint32_t n_tokens, capacity;
+    int64_t made_us; // of the oldest
 } outbox_side;
 
 typedef struct rf_request {

@@ -80,3 +80,4 @@ void files_openapi(call *c);
 void routes_handle(void *server, exchange *x); // http_options.handle
 void routes_refuse(void *server, exchange *x, int status, const char *why);
 void routes_done(void *server, const exchange *x, int status, uint64_t n_sent_bytes, int64_t took_us);
+void routes_sent(void *server, int64_t took_us);

@@ -4,6 +4,8 @@
 // it does. Nothing here is called from inside an exchange_* function but connection_end_exchange, which frees nothing.
 #include "server/connection.h"
 
+#include "base/clock.h"
+
 #include <event2/buffer.h>
 #include <event2/bufferevent_ssl.h>
 #include <openssl/err.h>
@@ -117,6 +119,13 @@ void connection_end_exchange(connection *c) {
     if (n_unsent_bytes(c) == 0) bufferevent_trigger(c->bev, EV_WRITE, 0); // all had left before the end
 }
 
+void connection_note_sent(connection *c, int64_t us) {
+    const http_options *o = &c->h->options;
+    if (!c->made_us || n_unsent_bytes(c) > 0) return;
+    if (o->sent) o->sent(o->self, us - c->made_us);
+    c->made_us = 0;
+}
+
 // The last reply has left.
 static void next_request(connection *c) {
     http_parser_reset(&c->parser);
@@ -149,6 +158,7 @@ static void on_drained(struct bufferevent *bev, void *arg) {
     connection *c = arg;
     (void)bev;
     if (n_unsent_bytes(c) > 0) return; // deferred, and more has come since
+    connection_note_sent(c, clock_machine_us());
     if (c->phase == HANDLING)
         exchange_drained(c->x);
     else if (c->phase == FLUSHING)

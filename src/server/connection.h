@@ -62,6 +62,7 @@ struct connection {
     bool client_done;     // its end of file has been read
     bool paused;          // not read while FLUSHING: enough has been read ahead
     bool over_limit;      // one connection too many
+    int64_t made_us;      // of the oldest that is pending: exchange_note_made; 0: unknown
     char peer[64];
 };
 
@@ -88,6 +89,7 @@ void connection_open(http *h, int fd, const char *peer); // takes fd
 void connection_free(connection *c);                     // at once; the exchange's client is gone
 void connection_close_idle(connection *c);               // lets it end, if no request has begun
 void connection_end_exchange(connection *c);             // the reply is written: flush, then go on or close
+void connection_note_sent(connection *c, int64_t us);    // tells `sent`, unless bytes are pending
 
 // ---- exchange.c ----------------------------------------------------------------------------------------------------
 

@@ -202,9 +202,15 @@ void exchange_write(exchange *x, const void *data, size_t n_bytes) {
     char size[20], end[] = "\r\n";
     size_t n_size = x->chunked ? (size_t)snprintf(size, sizeof size, "%zx\r\n", n_bytes) : 0;
     struct iovec parts[] = {{size, n_size}, {(void *)(uintptr_t)data, n_bytes}, {end, x->chunked ? 2 : 0}};
+    int64_t now_us = clock_machine_us(); // the client may have it, and the processor, before sendmsg returns
     put_parts(x, parts, 3);
+    connection_note_sent(x->c, now_us);
     x->n_sent_bytes += n_bytes;
     if (!exchange_writable(x)) x->full = true;
+}
+
+void exchange_note_made(exchange *x, int64_t us) {
+    if (!x->c->made_us) x->c->made_us = us;
 }
 
 void exchange_end(exchange *x) {

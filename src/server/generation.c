@@ -27,6 +27,7 @@ static void on_piece(void *self, exchange *x, uint32_t i, const rf_event *e) {
     if (!g->record->first_us && e->n_tokens > e->n_prompt_tokens) g->record->first_us = clock_machine_us();
     if (g->streaming) {
         g->family->put_piece(g, &g->out, i, e);
+        if (g->out.n_bytes) exchange_note_made(x, e->made_us);
         flush(g, x);
         return;
     }

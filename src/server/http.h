@@ -40,6 +40,8 @@ typedef struct http_options {  // zero means the default
     // Called after each reply, or when its client left (status 499): for access log and metrics. May be NULL.
     // n_sent_bytes: of the reply's body, handed to the connection. took_us: since the request was here whole.
     void (*done)(void *self, const exchange *x, int status, uint64_t n_sent_bytes, int64_t took_us);
+    // What exchange_note_made was told of has left for the socket, so much later. May be NULL.
+    void (*sent)(void *self, int64_t took_us);
     void (*drained)(void *self); // after http_stop_accepting, once: no connection is left. May be NULL.
     void *self;
 } http_options;
@@ -83,6 +85,7 @@ void exchange_add_header(exchange *x, const char *name, const char *value);
 void exchange_reply(exchange *x, int status, const char *type, const void *body, size_t n_bytes);
 void exchange_begin(exchange *x, int status, const char *type);     // chunked (HTTP/1.0: until the connection closes)
 void exchange_write(exchange *x, const void *data, size_t n_bytes); // sent at once; n_bytes 0 does nothing
+void exchange_note_made(exchange *x, int64_t us); // what is written next was made then, on CLOCK_MONOTONIC: see `sent`
 void exchange_end(exchange *x);
 // What is with the handler: called if the client goes away (closed, half-closed, timed out, http_close) before the
 // reply has ended. Not called after exchange_reply or exchange_end. One per exchange.

@@ -84,6 +84,8 @@ static void put_server(buf *b, const server *s) {
     put_number(b, "http_clients_gone_total", "counter", "Clients that left before their reply had ended.",
                s->metrics->n_gone);
     put_number(b, "http_connections", "gauge", "Open connections.", http_n_connections(s->http));
+    put_durations(b, "delivery_seconds", "Streamed pieces, from the engine to the client's socket.",
+                  &s->metrics->delivery);
     put_durations(b, "request_seconds", "Generations, from arrival to the last byte.", &s->metrics->end_to_end);
 }
 

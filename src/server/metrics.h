@@ -7,6 +7,7 @@
 
 typedef struct metrics {
     rf_histogram end_to_end; // of generations, from the request's arrival to its last byte
+    rf_histogram delivery;   // of streamed pieces, from the engine to the client's socket
     int64_t recent_us;       // how long generations took of late: a mean that forgets
     uint64_t n_exchanges[6]; // by the first digit of their status
     uint64_t n_busy;         // answered 429

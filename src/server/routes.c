@@ -128,6 +128,11 @@ void routes_done(void *self, const exchange *x, int status, uint64_t n_sent_byte
     log_exchange(s->log, &a);
 }
 
+void routes_sent(void *self, int64_t took_us) {
+    server *s = self;
+    metrics_add_duration(&s->metrics->delivery, took_us);
+}
+
 // ---- what routes share -------------------------------------------------------------------------------------------
 
 void call_fail(const call *c, const problem *p) { problem_reply(c->x, p); }

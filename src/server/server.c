@@ -119,7 +119,7 @@ static bool open_parts(server *s, err *e) {
     if (s->o.api_key_file && !(s->keys = keys_open(s->o.api_key_file, e))) return false;
     if (!(s->bell = bell_open(s->base, answer_bell, e))) return false;
     http_options h = s->o.http;
-    h.handle = routes_handle, h.refuse = routes_refuse, h.done = routes_done, h.self = s;
+    h.handle = routes_handle, h.refuse = routes_refuse, h.done = routes_done, h.sent = routes_sent, h.self = s;
     if (!(s->http = http_open(s->base, &h, e))) return false;
     return start_loading(s, e);
 }

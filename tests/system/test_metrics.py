@@ -14,7 +14,7 @@ from tiny import Tiny
 
 DOCS = Path(__file__).parents[2] / "docs"
 PROMPT = "one two three " * 15  # more than a KV page, and easy to guess
-HISTOGRAMS = "time_to_first_token_seconds inter_token_seconds step_seconds request_seconds".split()
+HISTOGRAMS = "time_to_first_token_seconds inter_token_seconds step_seconds request_seconds delivery_seconds".split()
 
 
 class Watch:
@@ -63,6 +63,7 @@ def everything_happens(s, w):
     assert s.get("/", headers={"If-None-Match": tag})[0] == 304
     assert s.get("/nowhere")[0] == 404
     assert ask()[0] == 200  # length
+    assert s.post("/generate/stream", {"prompt": PROMPT, "max_tokens": 2})[0] == 200
     assert json.loads(ask(stop=[" "])[1])["finish_reason"] == "stop"
     assert json.loads(ask(timeout=0.02, max_tokens=200, ignore_eos=True)[1])["finish_reason"] == "timeout"
     with s.connect() as client:  # cancelled, by leaving
