@@ -7,7 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { ATTEMPTS = 5, PEAK_US = 30000, PEAK_ROUNDS = 1000, STRIDE = 64 };
+enum { ATTEMPTS = 5, PEAK_US = 30000, PEAK_ROUNDS = 20000, STRIDE = 64 };
 
 typedef struct job {
     isa isa;

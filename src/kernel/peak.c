@@ -52,7 +52,10 @@ __attribute__((target("avx512f,avx512vnni"))) static uint64_t peak_avx512(uint32
     fill_random(data, sizeof data);
     __m512i sums[N_SUMS], x = _mm512_load_si512(data), w = _mm512_load_si512(data + 64);
 #pragma GCC unroll 12
-    for (int j = 0; j < N_SUMS; j++) sums[j] = x;
+    for (int j = 0; j < N_SUMS; j++) {
+        sums[j] = x;
+        __asm__ volatile("" : "+v"(sums[j])); // or they are known to be all the same
+    }
     for (uint32_t i = 0; i < n_rounds; i++) {
 #pragma GCC unroll 12
         for (int j = 0; j < N_SUMS; j++) sums[j] = _mm512_dpbusd_epi32(sums[j], x, w);
