@@ -128,6 +128,13 @@ def test_counts_are_what_happened(watch):
     assert grown[("step_seconds_count",)] == grown[("steps_total",)] >= 3
 
 
+def test_each_streamed_piece_is_delivered(watch):
+    before = watch.look()
+    text = watch.server.post("/generate/stream", {"prompt": "Once upon a time", "max_tokens": 9, "ignore_eos": True})[1]
+    after, pieces = watch.look(), sum('"text":' in line for line in text.splitlines())
+    assert pieces > 3 and after[("delivery_seconds_count",)] - before[("delivery_seconds_count",)] == pieces
+
+
 @pytest.mark.parametrize("name", HISTOGRAMS)
 def test_histograms(watch, name):
     """Cumulative, the last bucket is the count, and the sum lies between what the buckets allow."""
