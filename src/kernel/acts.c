@@ -2,7 +2,7 @@
 #include "kernel/kernel.h"
 
 typedef struct arrays {
-    size_t q, scale, sum, ssum, sum16; // bytes of each array, multiples of 64
+    size_t q, scale, sum, ssum, sum16, sum_parts; // bytes of each array, multiples of 64
 } arrays;
 
 static size_t padded(size_t n_bytes) { return (n_bytes + 63) & ~(size_t)63; }
@@ -15,13 +15,13 @@ static arrays arrays_of(act_group group, size_t m, size_t k) {
     if (group == ACT_C32)
         all.sum = all.ssum = per_group;
     else
-        all.sum16 = padded(n * 32);
+        all.sum16 = padded(n * 32), all.sum_parts = n * 64;
     return all;
 }
 
 size_t acts_bytes(act_group group, uint32_t m, uint32_t k) {
     arrays n = arrays_of(group, m, k);
-    return n.q + n.scale + n.sum + n.ssum + n.sum16;
+    return n.q + n.scale + n.sum + n.ssum + n.sum16 + n.sum_parts;
 }
 
 acts acts_init(act_group group, uint32_t m, uint32_t k, void *memory) {
@@ -38,6 +38,7 @@ acts acts_init(act_group group, uint32_t m, uint32_t k, void *memory) {
         a.ssum = (float *)(p + n.sum);
     } else {
         a.sum16 = (int16_t *)p;
+        a.sum_parts = (uint32_t *)(p + n.sum16);
     }
     return a;
 }

@@ -59,6 +59,7 @@ float bf16_to_f32(uint16_t h);
 // m rows of k activations, in the form that one act_group wants. Each group of consecutive activations (C32: 32, C256:
 // 256) is 12 bits wide: q in [-2032, 2032]; scale = amax/2032, q = rne(x * (2032/amax)), kept as 16*high + low with low
 // in 0..15. sum = Σq (int32) and ssum = scale * (float)sum per group of C32, sum16 = Σq (int16) per 16 of C256.
+// sum_parts has the latter once more as two bfloat16: the low byte and above it the rest, a multiple of 256.
 // A group whose scale would be denormal is all zero. One that holds a non-finite value has scale NaN and q = 0: the NaN
 // reaches every output. What 12 bits are for: docs/accuracy.md.
 //
@@ -69,11 +70,12 @@ typedef struct acts {
     uint32_t m, k;
     const float *f; // F32: borrowed rows [m][f_stride]
     size_t f_stride;
-    int8_t *q;      // [groups][2][32 or 256]: high halves, then low ones
-    float *scale;   // [groups]
-    int32_t *sum;   // C32: [groups]
-    float *ssum;    // C32: [groups]
-    int16_t *sum16; // C256: [groups][16]
+    int8_t *q;           // [groups][2][32 or 256]: high halves, then low ones
+    float *scale;        // [groups]
+    int32_t *sum;        // C32: [groups]
+    float *ssum;         // C32: [groups]
+    int16_t *sum16;      // C256: [groups][16]
+    uint32_t *sum_parts; // C256: [groups][16]: two bfloat16 whose sum is sum16
 } acts;
 
 enum { ACT_TILE_ROWS = 16 };

@@ -333,6 +333,11 @@ static void test_quantise_means_what_it_says(void **state) {
             sum += (uint32_t)whole_of(&b.a, 0, i);
             if ((i + 1) % span) continue;
             assert_int_equal(group == ACT_C32 ? b.a.sum[i / 32] : b.a.sum16[i / 16], (int)sum);
+            if (group == ACT_C256) {
+                const uint32_t parts = b.a.sum_parts[i / 16];
+                assert_true(bf16_to_f32((uint16_t)parts) == (float)(sum & 255));
+                assert_true(bf16_to_f32((uint16_t)(parts >> 16)) == (float)(int)(sum & ~255u));
+            }
             if (group == ACT_C32 && i / n != 4) assert_true(b.a.ssum[i / 32] == b.a.scale[i / 32] * (float)(int)sum);
             if (group == ACT_C32 && i / n == 4) assert_true(isnan(b.a.ssum[i / 32]));
             sum = 0;
@@ -341,25 +346,29 @@ static void test_quantise_means_what_it_says(void **state) {
     }
 }
 
-// The extremes of every integer: saturation anywhere would show. Scales are 1, so that the sums are exact.
+// The extremes of every integer: saturation anywhere would show. Scales are 1. Every fourth row has large odd sums,
+// which a float has to round, once.
 static void test_extreme_quants(void **state) {
     (void)state;
-    enum { COLS = 512, ROWS = 32, M = 6 };
+    enum { COLS = 512, ROWS = 32, M = 12 };
     for (int i = 0; i < N_TYPES; ++i) {
         format f = *format_find(types[i]);
         if (f.group == ACT_F32) continue;
-        for (int pattern = 0; pattern < 3; ++pattern) {
+        for (int pattern = 0; pattern < 4; ++pattern) {
             size_t n_blocks = ROWS * COLS / (size_t)format_block(f), block_bytes = format_block_bytes(f.type);
             uint8_t *src = take(n_blocks * block_bytes);
-            memset(src, pattern == 0 ? 0xff : pattern == 1 ? 0 : 0x80, n_blocks * block_bytes);
+            memset(src, pattern % 3 == 0 ? 0xff : pattern == 1 ? 0 : 0x80, n_blocks * block_bytes);
             for (size_t b = 0; b < n_blocks; ++b) {
+                if (pattern == 3 && f.sub) memset(src + b * block_bytes + 16, 0, block_bytes - 16); // mins alone
                 put_half(src + b * block_bytes + f.d_at, 1);
                 if (f.min) put_half(src + b * block_bytes + f.m_at, 1);
             }
             weight w = pack(f.type, ROWS, COLS, src);
             float *x = take(M * COLS * 4);
-            for (int k = 0; k < M * COLS; ++k)
-                x[k] = k / COLS % 3 == 0 ? 1.0f : k / COLS % 3 == 1 ? -1.0f : k % 2 ? 1 : -1;
+            for (int k = 0; k < M * COLS; ++k) {
+                const float kinds[] = {1, -1, k % 2 ? 1 : -1, 1 - 0.1f * (float)random_bits() * 0x1p-32f};
+                x[k] = kinds[k / COLS % 4];
+            }
             float *reference = product(tables[0], &w, x, M);
             for (int t = 1; t < n_tables; ++t) {
                 float *out = product(tables[t], &w, x, M);
