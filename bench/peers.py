@@ -128,7 +128,8 @@ def ours(a, model, what):
 
 
 def python_peer(a, peer, model, what):
-    environment = {**os.environ, "PYTHONPATH": str(folder(peer))}
+    libraries = folder(peer) / peer["module"].split(".")[0] / "lib"  # ik_llama.cpp's do not find each other
+    environment = {**os.environ, "PYTHONPATH": str(folder(peer)), "LD_LIBRARY_PATH": str(libraries)}
     return json.loads(run([PYTHON, ROOT / "bench/peer_once.py", peer["module"], model, a.threads, json.dumps(what)],
                           env=environment)[0])
 
