@@ -51,6 +51,9 @@ struct scratch {
 };
 
 static uint32_t pad16(uint32_t n) { return (n + 15) & ~15u; }
+// How far apart the scratch's rows of n floats are: no power of two, or what a chunk has of many rows would share a few
+// sets of the caches.
+static size_t row_floats(uint32_t n) { return pad16(n) + 16; }
 size_t model_hidden_stride(const model *m) { return pad16(m->config.d_model); }
 
 static uint32_t max_blocks(uint32_t max_context) { return (max_context + ATTN_BLOCK - 1) / ATTN_BLOCK; }
@@ -78,22 +81,22 @@ static inputs take_inputs(arena *a, uint32_t m, uint32_t k) {
 static void lay_out(scratch *s, const model_config *c, arena *a) {
     uint32_t rows = s->max_tokens, d_q = c->n_heads * c->head_dim, d_kv = c->n_kv_heads * c->head_dim;
     s->ops = take(a, (size_t)c->n_layers * OPS_PER_LAYER + OPS_AROUND, sizeof(op));
-    s->x = take(a, (size_t)rows * pad16(c->d_model), sizeof(float));
-    s->h = take(a, (size_t)rows * pad16(c->d_model), sizeof(float));
-    s->y = take(a, (size_t)rows * pad16(c->d_model), sizeof(float));
-    s->q = take(a, (size_t)rows * d_q, sizeof(float));
-    s->k = take(a, (size_t)rows * d_kv, sizeof(float));
-    s->v = take(a, (size_t)rows * d_kv, sizeof(float));
-    s->att = take(a, (size_t)rows * d_q, sizeof(float));
-    s->gate = take(a, (size_t)rows * pad16(c->d_ffn), sizeof(float));
-    s->up = take(a, (size_t)rows * pad16(c->d_ffn), sizeof(float));
+    s->x = take(a, rows * row_floats(c->d_model), sizeof(float));
+    s->h = take(a, rows * row_floats(c->d_model), sizeof(float));
+    s->y = take(a, rows * row_floats(c->d_model), sizeof(float));
+    s->q = take(a, rows * row_floats(d_q), sizeof(float));
+    s->k = take(a, rows * row_floats(d_kv), sizeof(float));
+    s->v = take(a, rows * row_floats(d_kv), sizeof(float));
+    s->att = take(a, rows * row_floats(d_q), sizeof(float));
+    s->gate = take(a, rows * row_floats(c->d_ffn), sizeof(float));
+    s->up = take(a, rows * row_floats(c->d_ffn), sizeof(float));
     s->rotary = take(a, (size_t)rows * c->n_rot, sizeof(float));
     s->in_qkv = take_inputs(a, rows, c->d_model);
     s->in_att = take_inputs(a, rows, d_q);
     s->in_up = take_inputs(a, rows, c->d_model);
     s->in_down = take_inputs(a, rows, c->d_ffn);
     s->in_head = take_inputs(a, s->max_logits, c->d_model);
-    s->head_rows = take(a, (size_t)s->max_logits * pad16(c->d_model), sizeof(float));
+    s->head_rows = take(a, s->max_logits * row_floats(c->d_model), sizeof(float));
     s->row_seq = take(a, rows, sizeof(uint32_t));
     s->row_pos = take(a, rows, sizeof(uint32_t));
     s->seq_row = take(a, (size_t)rows + 1, sizeof(uint32_t));
@@ -198,7 +201,7 @@ static void embed_row(const run *r, uint32_t row) {
     const step_seq *seq = &r->step->seqs[s->row_seq[row]];
     int32_t token = seq->tokens[row - s->seq_row[s->row_seq[row]]];
     check(token >= 0 && (uint32_t)token < m->config.n_vocab);
-    weight_row(&m->embed, (uint32_t)token, s->x + (size_t)row * pad16(m->config.d_model));
+    weight_row(&m->embed, (uint32_t)token, s->x + row * row_floats(m->config.d_model));
     float *cs = s->rotary + (size_t)row * m->config.n_rot;
     for (uint32_t i = 0; i < m->config.n_rot / 2; i++) {
         double sine, cosine;
@@ -212,8 +215,12 @@ static void embed_row(const run *r, uint32_t row) {
 
 typedef struct product {
     const weight *w;
-    float *out; // [rows][16 * w->n_panels]
+    float *out; // [rows][stride], 16 * w->n_panels floats of each
+    size_t stride;
 } product;
+
+// Into rows of the scratch.
+static product product_to(const weight *w, float *out) { return (product){w, out, row_floats(w->rows)}; }
 
 // Puts row `row` of x into every form that the products ask for.
 static void prepare(const kernels *k, inputs *in, const product *p, int n_products, uint32_t row, const float *x) {
@@ -230,8 +237,8 @@ static void prepare(const kernels *k, inputs *in, const product *p, int n_produc
 static void multiply_panels(const run *r, const inputs *in, const float *x, const product *p, uint32_t first,
                             uint32_t n) {
     acts a = in->form[p->w->group];
-    a.f = x, a.f_stride = pad16(p->w->cols);
-    r->m->kernels->matmul(p->w, &a, first, n, p->out, (size_t)p->w->n_panels * 16);
+    a.f = x, a.f_stride = row_floats(p->w->cols);
+    r->m->kernels->matmul(p->w, &a, first, n, p->out, p->stride);
 }
 
 // Panels per chunk: about eight chunks a worker, a multiple of `unit`.
@@ -265,10 +272,10 @@ static void norm_rows(const run *r, op *o, bool add, const float *norm, inputs *
     const model_config *c = &r->m->config;
     const kernels *k = r->m->kernels;
     scratch *s = r->s;
-    uint32_t stride = pad16(c->d_model);
+    const size_t stride = row_floats(c->d_model);
     for_rows(r, o, r->n_rows, row) {
-        float *x = s->x + (size_t)row * stride, *h = s->h + (size_t)row * stride;
-        if (add) k->add(x, s->y + (size_t)row * stride, c->d_model);
+        float *x = s->x + row * stride, *h = s->h + row * stride;
+        if (add) k->add(x, s->y + row * stride, c->d_model);
         k->rmsnorm(x, norm, c->rms_eps, c->d_model, h);
         prepare(k, in, p, n_products, row, h);
     }
@@ -304,8 +311,7 @@ static void project_heads(const run *r, op *o, uint32_t layer_index, const produ
         const product *p = &qkv[kind];
         multiply_panels(r, &r->s->in_qkv, r->s->h, p, head * n_panels, n_panels);
         float *x = p->out + (size_t)head * c->head_dim;
-        for (uint32_t row = 0; row < r->n_rows; row++, x += 16 * (size_t)p->w->n_panels)
-            place_head(r, layer_index, kind, head, row, x);
+        for (uint32_t row = 0; row < r->n_rows; row++, x += p->stride) place_head(r, layer_index, kind, head, row, x);
     }
     op_wait(o, total);
 }
@@ -323,7 +329,7 @@ static void gate_and_up(const run *r, op *o, product gate, product up, const wei
         multiply_panels(r, &s->in_up, s->h, &up, first, n);
         uint32_t at = 16 * first, n_floats = at + 16 * n < d_ffn ? 16 * n : d_ffn - at;
         for (uint32_t row = 0; row < r->n_rows; row++) {
-            size_t from = (size_t)row * n_panels * 16 + at;
+            size_t from = row * gate.stride + at;
             k->silu_mul(gate.out + from, up.out + from, n_floats, gate.out + from);
             if (down->group != ACT_F32)
                 k->quantise(&s->in_down.form[down->group], row, at / size, n_floats / size, gate.out + from);
@@ -367,7 +373,7 @@ static void attend_block(const run *r, uint32_t layer_index, const tile *t, cons
     uint32_t start = block * ATTN_BLOCK, most = 0;
     for (uint32_t i = 0; i < n_q; i++) {
         uint32_t n = q[i].n_keys > start ? q[i].n_keys - start : 0;
-        job.q[i] = s->q + ((size_t)q[i].row * c->n_heads + q[i].head) * c->head_dim;
+        job.q[i] = s->q + q[i].row * row_floats(c->n_heads * c->head_dim) + (size_t)q[i].head * c->head_dim;
         job.n_keys[i] = n < ATTN_BLOCK ? n : ATTN_BLOCK;
         if (job.n_keys[i] > most) most = job.n_keys[i];
     }
@@ -386,7 +392,7 @@ static void merge_tile(const run *r, const query *q, uint32_t n_q, uint32_t slot
     const scratch *s = r->s;
     size_t part = part_index(r, slot, 0);
     for (uint32_t i = 0; i < n_q; i++) {
-        float *out = s->att + ((size_t)q[i].row * c->n_heads + q[i].head) * c->head_dim;
+        float *out = s->att + q[i].row * row_floats(c->n_heads * c->head_dim) + (size_t)q[i].head * c->head_dim;
         r->m->kernels->attn_merge(max_blocks(q[i].n_keys), c->head_dim, s->part_max + part + i, s->part_sum + part + i,
                                   ATTN_MAX_QUERIES, s->part_out + (part + i) * c->head_dim,
                                   (size_t)ATTN_MAX_QUERIES * c->head_dim, out);
@@ -435,7 +441,7 @@ static void attend(const run *r, uint32_t layer_index, int worker, op *o, op *me
         attend_tiles(r, layer_index, worker, o, output.w);
     if (output.w->group == ACT_F32 || heads_are_groups(r, output.w)) return;
     for_rows(r, group, r->n_rows, row)
-        prepare(r->m->kernels, &r->s->in_att, &output, 1, row, s->att + (size_t)row * output.w->cols);
+        prepare(r->m->kernels, &r->s->in_att, &output, 1, row, s->att + row * row_floats(output.w->cols));
     wait_rows(group, r->n_rows);
 }
 
@@ -444,16 +450,17 @@ static void attend(const run *r, uint32_t layer_index, int worker, op *o, op *me
 static void run_layer(const run *r, uint32_t i, int worker, op *o) {
     const layer *l = &r->m->layers[i];
     scratch *s = r->s;
-    product qkv[] = {[QUERY] = {&l->q, s->q}, [KEY] = {&l->k, s->k}, [VALUE] = {&l->v, s->v}};
-    product output = {&l->o, s->y}, gate_up[] = {{&l->gate, s->gate}, {&l->up, s->up}};
+    product qkv[] = {
+        [QUERY] = product_to(&l->q, s->q), [KEY] = product_to(&l->k, s->k), [VALUE] = product_to(&l->v, s->v)};
+    product output = product_to(&l->o, s->y), gate = product_to(&l->gate, s->gate), up = product_to(&l->up, s->up);
 
     norm_rows(r, &o[0], i > 0, l->attn_norm, &s->in_qkv, qkv, 3);
     project_heads(r, &o[1], i, qkv);
     attend(r, i, worker, &o[2], &o[3], &o[4], output);
     multiply(r, &o[5], &s->in_att, s->att, output);
-    norm_rows(r, &o[6], true, l->ffn_norm, &s->in_up, gate_up, 2);
-    gate_and_up(r, &o[7], gate_up[0], gate_up[1], &l->down);
-    multiply(r, &o[8], &s->in_down, s->gate, (product){&l->down, s->y});
+    norm_rows(r, &o[6], true, l->ffn_norm, &s->in_up, (const product[]){gate, up}, 2);
+    gate_and_up(r, &o[7], gate, up, &l->down);
+    multiply(r, &o[8], &s->in_down, s->gate, product_to(&l->down, s->y));
 }
 
 // The rows that somebody wants, normed: hidden states as they are, the others through the head.
@@ -461,13 +468,14 @@ static void run_head(const run *r, op *o) {
     const model_config *c = &r->m->config;
     const kernels *k = r->m->kernels;
     scratch *s = r->s;
-    uint32_t stride = pad16(c->d_model), n_rows = r->n_logits + r->n_hidden;
-    product head = {&r->m->head, r->step->logits};
+    const size_t stride = row_floats(c->d_model);
+    uint32_t n_rows = r->n_logits + r->n_hidden;
+    product head = {&r->m->head, r->step->logits, (size_t)r->m->head.n_panels * 16};
     for_rows(r, &o[0], n_rows, i) {
         bool is_hidden = i >= r->n_logits;
         uint32_t to = is_hidden ? i - r->n_logits : i;
         size_t row = (size_t)(is_hidden ? s->hidden_row : s->logit_row)[to] * stride;
-        float *h = (is_hidden ? r->step->hidden : s->head_rows) + (size_t)to * stride;
+        float *h = is_hidden ? r->step->hidden + to * model_hidden_stride(r->m) : s->head_rows + to * stride;
         k->add(s->x + row, s->y + row, c->d_model);
         k->rmsnorm(s->x + row, r->m->output_norm, c->rms_eps, c->d_model, h);
         if (!is_hidden) prepare(k, &s->in_head, &head, 1, to, h);
