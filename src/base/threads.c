@@ -74,7 +74,7 @@ static void word_count(atomic_uint *word, unsigned target) {
 
 void ops_reset(op *ops, size_t n_ops) {
     for (size_t i = 0; i < n_ops; i++) {
-        atomic_store_explicit(&ops[i].next, 0, memory_order_relaxed);
+        for (int g = 0; g < OP_MAX_GROUPS; g++) atomic_store_explicit(&ops[i].next[g], 0, memory_order_relaxed);
         atomic_store_explicit(&ops[i].done, 0, memory_order_relaxed);
     }
 }

@@ -27,19 +27,32 @@ int pool_size(const pool *p);
 // One pool_run at a time, always from the same thread.
 void pool_run(pool *p, void (*body)(void *arg, int worker), void *arg);
 
+enum { OP_MAX_GROUPS = 8 };
+
 // The counters of one op. Set to zero before the pool_run that uses it (ops_reset); used once.
 typedef struct op {
-    _Alignas(64) atomic_uint next; // first chunk not yet claimed
-    _Alignas(64) atomic_uint done; // chunks finished
+    _Alignas(64) atomic_uint next[OP_MAX_GROUPS]; // of each group the first chunk not yet claimed
+    _Alignas(64) atomic_uint done;                // chunks finished
 } op;
 
 void ops_reset(op *ops, size_t n_ops);
 
-// Claims one chunk of an op of n_chunks; n_chunks when none is left.
-static inline uint32_t op_claim(op *o, uint32_t n_chunks) {
-    if (atomic_load_explicit(&o->next, memory_order_relaxed) >= n_chunks) return n_chunks;
-    uint32_t chunk = atomic_fetch_add_explicit(&o->next, 1, memory_order_relaxed);
-    return chunk < n_chunks ? chunk : n_chunks;
+// The chunks of an op, as one worker sees them: n_groups times per_group, those of group g from g * per_group on. It
+// takes its home group's first, whose data its caches hold, then those that others have not come to.
+typedef struct op_chunks {
+    uint32_t per_group, n_groups, home;
+} op_chunks;
+
+static inline uint32_t op_total(op_chunks c) { return c.per_group * c.n_groups; }
+
+// Claims one chunk; op_total when none is left.
+static inline uint32_t op_claim(op *o, op_chunks all) {
+    for (uint32_t i = 0, group = all.home; i < all.n_groups; i++, group = group + 1 < all.n_groups ? group + 1 : 0) {
+        if (atomic_load_explicit(&o->next[group], memory_order_relaxed) >= all.per_group) continue;
+        uint32_t chunk = atomic_fetch_add_explicit(&o->next[group], 1, memory_order_relaxed);
+        if (chunk < all.per_group) return group * all.per_group + chunk;
+    }
+    return op_total(all);
 }
 void op_finish(op *o, uint32_t n_chunks); // one claimed chunk is done; wakes the waiters after the last one
 void op_wait(op *o, uint32_t n_chunks);   // until all chunks are done: bounded spin, then futex
@@ -47,5 +60,7 @@ void op_wait(op *o, uint32_t n_chunks);   // until all chunks are done: bounded 
 // Runs the statement that follows for each chunk this worker claims; then waits until the op is done everywhere.
 //   op_for(&ops[i], n, c) matmul(..., c);
 //   op_wait(&ops[i], n);
-#define op_for(o, n_chunks, c)                                                                                         \
-    for (uint32_t c; (c = op_claim((o), (n_chunks))) < (n_chunks); op_finish((o), (n_chunks)))
+#define op_for(o, n_chunks, c) op_for_groups((o), ((op_chunks){(n_chunks), 1, 0}), c)
+// The same for chunks in groups; op_wait wants their op_total.
+#define op_for_groups(o, all, c)                                                                                       \
+    for (uint32_t c; (c = op_claim((o), (all))) < op_total(all); op_finish((o), op_total(all)))

@@ -42,3 +42,22 @@ acts acts_init(act_group group, uint32_t m, uint32_t k, void *memory) {
     }
     return a;
 }
+
+acts acts_rows(const acts *a, uint32_t first, uint32_t n) {
+    acts part = *a;
+    if (n == a->m) return part;
+    check(first % ACT_TILE_ROWS == 0 && first + n <= a->m && acts_tile_rows(n) == acts_tile_rows(a->m));
+    part.m = n;
+    if (a->group == ACT_F32) {
+        part.f += first * a->f_stride;
+        return part;
+    }
+    const size_t at = acts_group_at(a, first);
+    part.q += 2 * act_group_size(a->group) * at;
+    part.scale += at;
+    if (a->group == ACT_C32)
+        part.sum += at, part.ssum += at;
+    else
+        part.sum16 += 16 * at, part.sum_parts += 16 * at;
+    return part;
+}

@@ -88,6 +88,8 @@ static inline size_t acts_group_at(const acts *a, uint32_t row) {
     return (size_t)(row / tile) * (a->k / act_group_size(a->group)) * tile + row % tile;
 }
 
+// Rows [first, first + n) as acts of their own: first a multiple of ACT_TILE_ROWS, n more than half of it.
+acts acts_rows(const acts *a, uint32_t first, uint32_t n);
 size_t acts_bytes(act_group group, uint32_t m, uint32_t k); // enough for fewer rows, too
 // Lays the arrays out in `memory` (acts_bytes of it, 64-byte aligned). For ACT_F32 memory may be NULL; set f, f_stride.
 acts acts_init(act_group group, uint32_t m, uint32_t k, void *memory);

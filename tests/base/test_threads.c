@@ -55,6 +55,45 @@ static void every_chunk_runs_once(void **state) {
     }
 }
 
+// As run_ops, with the chunks in three groups.
+static void run_groups(void *arg, int worker) {
+    job *j = arg;
+    const op_chunks all = {j->n_chunks, 3, (uint32_t)worker % 3};
+    for (int i = 0; i < OPS; i++) {
+        op_for_groups(&j->ops[i], all, c) { j->ran[i][c] += i == 0 ? 1 : j->ran[i - 1][op_total(all) - 1 - c]; }
+        op_wait(&j->ops[i], op_total(all));
+    }
+}
+
+static void every_chunk_of_every_group_runs_once(void **state) {
+    (void)state;
+    for (int n_threads = 1; n_threads <= 4; n_threads++) {
+        err e = {0};
+        pool *p = pool_new(n_threads, &e);
+        assert_non_null(p);
+        job j;
+        for (uint32_t n = 0; n <= MAX_CHUNKS / 3; n++) {
+            memset(&j, 0, sizeof j);
+            j.n_chunks = n;
+            ops_reset(j.ops, OPS);
+            pool_run(p, run_groups, &j);
+            for (int i = 0; i < OPS; i++)
+                for (uint32_t c = 0; c < MAX_CHUNKS; c++) assert_int_equal(j.ran[i][c], c < 3 * n);
+        }
+        pool_free(p);
+    }
+}
+
+static void home_comes_first(void **state) {
+    (void)state;
+    static const uint32_t order[] = {4, 5, 0, 1, 2, 3};
+    op o;
+    ops_reset(&o, 1);
+    for (int i = 0; i < 6; i++) assert_int_equal(op_claim(&o, (op_chunks){2, 3, 2}), order[i]);
+    assert_int_equal(op_claim(&o, (op_chunks){2, 3, 2}), 6);
+    assert_int_equal(op_claim(&o, (op_chunks){2, 3, 0}), 6);
+}
+
 static void slow_chunk(void *arg, int worker) {
     (void)worker;
     job *j = arg;
@@ -254,6 +293,8 @@ static void errors_say_what(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_chunk_runs_once),
+        cmocka_unit_test(every_chunk_of_every_group_runs_once),
+        cmocka_unit_test(home_comes_first),
         cmocka_unit_test(waiters_sleep_and_wake),
         cmocka_unit_test(body_runs_once_per_worker),
         cmocka_unit_test(idle_is_silent),
