@@ -330,7 +330,7 @@ def leaders(peers):
 
 
 def compare(a, name, model):
-    who = [Contestant(a, n) for n in ("ROCmForge", *a.only)]
+    load, who = warn_if_busy(), [Contestant(a, n) for n in ("ROCmForge", *a.only)]
     for c in list(who):
         try:
             c.choose(model)
@@ -340,7 +340,7 @@ def compare(a, name, model):
     trials = {c.name: c.trial for c in who[1:]}
     if a.leaders:
         who[1:] = leaders(who[1:])
-    what, rounds, load = QUICK if a.quick else FULL, [], warn_if_busy()
+    what, rounds = QUICK if a.quick else FULL, []
     for i in range(a.rounds):
         say(f"{name}: round {i + 1} of {a.rounds}")
         measure_round(who, model, what, rounds)

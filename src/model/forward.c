@@ -289,7 +289,7 @@ static panels panels_of(const run *r, uint32_t total, uint32_t unit) {
                               n; n = 0) for (rows some = rows_of_group((r), chunk / (p).chunks.per_group); some.n;     \
                                              some.n = 0)
 
-// Of all rows, whatever they are.
+// All rows times the whole matrix.
 static void multiply(const run *r, op *o, const inputs *in, const float *x, product p) {
     const panels all = panels_of(r, p.w->n_panels, 2);
     for_panels(r, o, all, some, first, n) multiply_panels(r, in, x, &p, some, first, n);
