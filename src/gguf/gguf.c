@@ -365,6 +365,12 @@ void gguf_close(gguf *g) {
     free(g);
 }
 
+void gguf_expect(const gguf *g, const void *data, size_t n_bytes) {
+    if (!g->mapped) return;
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), begin = (uintptr_t)data & ~(page - 1);
+    madvise((void *)begin, (uintptr_t)data + n_bytes - begin, MADV_WILLNEED); // a hint: nothing is lost if it fails
+}
+
 void gguf_release(const gguf *g, const void *data, size_t n_bytes) {
     if (!g->mapped) return;
     uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);

@@ -134,6 +134,8 @@ gguf_str gguf_next_str(const uint8_t **cursor);
 int64_t gguf_array_int(const gguf_value *v, uint64_t i);
 double gguf_array_float(const gguf_value *v, uint64_t i);
 
+// The system starts to read the pages of [data, data + n_bytes) from the file, which will be wanted soon.
+void gguf_expect(const gguf *g, const void *data, size_t n_bytes);
 // The pages that lie wholly inside [data, data + n_bytes) are given back to the system (the data stays readable: it is
 // read again from the file when touched). Used once a tensor has been packed.
 void gguf_release(const gguf *g, const void *data, size_t n_bytes);

@@ -48,6 +48,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n_bytes) {
         touch(t->name.data, t->name.n_bytes);
         touch(t->data, t->n_bytes);
         check(gguf_type_block_bytes(t->type) != 0 && t->n_bytes % gguf_type_block_bytes(t->type) == 0);
+        gguf_expect(g, t->data, t->n_bytes);
         gguf_release(g, t->data, t->n_bytes);
     }
     gguf_close(g);
