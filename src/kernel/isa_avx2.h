@@ -109,6 +109,27 @@ VERB vf vf_load_bf16(const void *p) {
     __m256i a = _mm256_cvtepu16_epi32(_mm_loadu_si128(h)), b = _mm256_cvtepu16_epi32(_mm_loadu_si128(h + 1));
     return (vf){_mm256_castsi256_ps(_mm256_slli_epi32(a, 16)), _mm256_castsi256_ps(_mm256_slli_epi32(b, 16))};
 }
+VERB __m256 high_halves(__m256i bits) {
+    return _mm256_castsi256_ps(_mm256_and_si256(bits, _mm256_set1_epi32((int)0xffff0000)));
+}
+VERB vf vf_load_first(const void *p) {
+    const __m256i *pairs = p;
+    return (vf){_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_loadu_si256(pairs), 16)),
+                _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_loadu_si256(pairs + 1), 16))};
+}
+VERB vf vf_load_second(const void *p) {
+    const __m256i *pairs = p;
+    return (vf){high_halves(_mm256_loadu_si256(pairs)), high_halves(_mm256_loadu_si256(pairs + 1))};
+}
+VERB __m256 round_bf16_half(__m256 x) {
+    const __m256i bits = _mm256_castps_si256(x);
+    const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+    const __m256i up = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
+    const __m256 nan = _mm256_castsi256_ps(_mm256_or_si256(bits, _mm256_set1_epi32(0x400000)));
+    const __m256 either = _mm256_blendv_ps(_mm256_castsi256_ps(up), nan, _mm256_cmp_ps(x, x, _CMP_UNORD_Q));
+    return high_halves(_mm256_castps_si256(either));
+}
+VERB vf vf_round_bf16(vf x) { return (vf){round_bf16_half(x.a), round_bf16_half(x.b)}; }
 VERB void vf_store_f16(void *p, vf x) {
     __m128i *h = p;
     _mm_storeu_si128(h, _mm256_cvtps_ph(x.a, _MM_FROUND_TO_NEAREST_INT));

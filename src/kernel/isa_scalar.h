@@ -88,6 +88,38 @@ VERB vf vf_load_bf16(const void *p) {
     }
     return r;
 }
+// Pairs of bfloat16 side by side, 16 of them: the first of each, or the second.
+VERB vf vf_load_first(const void *p) {
+    vf r;
+    for (int i = 0; i < 16; ++i) {
+        uint32_t bits;
+        memcpy(&bits, (const char *)p + 4 * i, 4);
+        bits <<= 16;
+        memcpy(&r.v[i], &bits, 4);
+    }
+    return r;
+}
+VERB vf vf_load_second(const void *p) {
+    vf r;
+    for (int i = 0; i < 16; ++i) {
+        uint32_t bits;
+        memcpy(&bits, (const char *)p + 4 * i, 4);
+        bits &= 0xffff0000;
+        memcpy(&r.v[i], &bits, 4);
+    }
+    return r;
+}
+// To the nearest number that bfloat16 has, ties to even; a NaN stays one.
+VERB vf vf_round_bf16(vf a) {
+    for (int i = 0; i < 16; ++i) {
+        uint32_t bits;
+        memcpy(&bits, &a.v[i], 4);
+        bits = (bits & 0x7fffffff) > 0x7f800000 ? bits | 0x400000 : bits + 0x7fff + (bits >> 16 & 1);
+        bits &= 0xffff0000;
+        memcpy(&a.v[i], &bits, 4);
+    }
+    return a;
+}
 VERB vf vf_max(vf a, vf b) { // b if either is NaN
     EACH_LANE a.v[i] = a.v[i] > b.v[i] ? a.v[i] : b.v[i];
     return a;

@@ -97,20 +97,21 @@ acts acts_init(act_group group, uint32_t m, uint32_t k, void *memory);
 // ---- attention ---------------------------------------------------------------------------------------------------
 
 enum {
-    KV_PAGE_TOKENS = 32,  // tokens per KV page
-    ATTN_BLOCK = 256,     // keys per softmax block; blocks start at multiples of it, absolutely
-    ATTN_MAX_QUERIES = 8, // query vectors per attn_block call
+    KV_PAGE_TOKENS = 32,   // tokens per KV page
+    ATTN_BLOCK = 256,      // keys per softmax block; blocks start at multiples of it, absolutely
+    ATTN_MAX_QUERIES = 16, // query vectors per attn_block call
 };
 
 // What the cache holds of K and V. One page of one layer and kv head, groups = ceil(head_dim/32):
+//   bf16  K [KV_PAGE_TOKENS/16][head_dim/2][16 tokens][2] bfloat16, then V [KV_PAGE_TOKENS/2][head_dim][2 tokens].
 //   f16   K [KV_PAGE_TOKENS/16][head_dim][16 tokens] f16, then V [KV_PAGE_TOKENS][head_dim] f16.
 //   q8_0  K and V in the same places as int8 q, then the f16 scales of K [KV_PAGE_TOKENS/16][groups][16 tokens] and of
 //         V [groups][KV_PAGE_TOKENS]. A token's vector is cut into groups of 32 (the last of head_dim % 32, if any):
 //         d = f16(amax/127);  q = rne(x/d), within [-127, 127];  it stands for d*q, which a float holds exactly.
 //         A group with d = 0 is all zero. One with a non-finite value, or d beyond f16, has d NaN.
-typedef enum kv_type { KV_F16, KV_Q8_0, KV_TYPE_COUNT } kv_type;
+typedef enum kv_type { KV_BF16, KV_F16, KV_Q8_0, KV_TYPE_COUNT } kv_type;
 
-const char *kv_type_name(kv_type type); // "f16", "q8_0"
+const char *kv_type_name(kv_type type); // "bf16", "f16", "q8_0"
 bool kv_type_parse(const char *name, kv_type *out);
 size_t kv_head_bytes(kv_type type, uint32_t head_dim); // a multiple of 64
 
@@ -119,6 +120,9 @@ size_t kv_head_bytes(kv_type type, uint32_t head_dim); // a multiple of 64
 // with k and v as the page holds them:
 //   s_t = fma over d ascending of q[d]*k[t][d];  max = max s_t;  p_t = exp(s_t - max)
 //   sum = Σ p_t (16 lanes by t % 16, then the tree);  out[d] = fma over t ascending of p_t*v[t][d]
+// bf16: q and p_t are rounded to bfloat16 before they are multiplied (sum has the p_t as they were), and each 32 terms,
+// from terms 0, 32, .. of the block on, are summed as TDPBF16PS sums them (Intel SDM 2):
+//   even = fma over terms 0, 2, .. from 0;  odd = fma over terms 1, 3, .. from 0;  s_t or out[d] += even + odd;  last, out[d] += 0
 typedef struct attn_job {
     kv_type kv_type;
     uint32_t n_q, head_dim; // head_dim a multiple of 16

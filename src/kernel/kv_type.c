@@ -1,4 +1,4 @@
-// What a KV cache may hold, by name and by size. How it is read and written is in attention.inc.
+// What a KV cache may hold, by name and by size. How it is read and written is in kv.inc and attention.inc.
 #include "kernel/kernel.h"
 
 #include <string.h>
@@ -6,7 +6,7 @@
 static const struct {
     const char *name;
     uint32_t element_bytes, scale_bytes; // a scale per group
-} types[KV_TYPE_COUNT] = {{"f16", 2, 0}, {"q8_0", 1, 2}};
+} types[KV_TYPE_COUNT] = {{"bf16", 2, 0}, {"f16", 2, 0}, {"q8_0", 1, 2}};
 
 const char *kv_type_name(kv_type type) {
     check((unsigned)type < KV_TYPE_COUNT);

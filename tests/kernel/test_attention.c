@@ -26,13 +26,18 @@ static double half_value(uint16_t h) {
     return h & 0x8000 ? -magnitude : magnitude;
 }
 
+static float bf16_value(uint16_t h) { return float_from_bits((uint32_t)h << 16); }
+
 // Where a page keeps element d of a slot's key and value, and their scales, as kernel.h draws it: counted in elements.
 typedef struct place {
     size_t key, value, key_scale, value_scale;
 } place;
 
-static place place_of(uint32_t head_dim, uint32_t slot, uint32_t d) {
+static place place_of(kv_type type, uint32_t head_dim, uint32_t slot, uint32_t d) {
     uint32_t groups = (head_dim + 31) / 32;
+    if (type == KV_BF16)
+        return (place){.key = ((slot / 16 * head_dim + d) / 2 * 16 + slot % 16) * 2 + d % 2,
+                       .value = KV_PAGE_TOKENS * head_dim + (slot / 2 * head_dim + d) * 2 + slot % 2};
     return (place){.key = (slot / 16 * head_dim + d) * 16 + slot % 16,
                    .value = (KV_PAGE_TOKENS + slot) * head_dim + d,
                    .key_scale = KV_PAGE_TOKENS * head_dim + (slot / 16 * groups + d / 32) * 16 + slot % 16,
@@ -44,8 +49,10 @@ static void take_back(scene *s, uint32_t t) {
     const uint8_t *page = s->pages[t / KV_PAGE_TOKENS];
     const uint16_t *halves = (const uint16_t *)page;
     for (uint32_t d = 0; d < s->head_dim; d++) {
-        place at = place_of(s->head_dim, t % KV_PAGE_TOKENS, d);
-        if (s->type == KV_F16) {
+        place at = place_of(s->type, s->head_dim, t % KV_PAGE_TOKENS, d);
+        if (s->type == KV_BF16) {
+            s->k[t][d] = bf16_value(halves[at.key]), s->v[t][d] = bf16_value(halves[at.value]);
+        } else if (s->type == KV_F16) {
             s->k[t][d] = (float)half_value(halves[at.key]), s->v[t][d] = (float)half_value(halves[at.value]);
         } else {
             s->k[t][d] = (float)half_value(halves[at.key_scale]) * (float)((const int8_t *)page)[at.key];
@@ -109,11 +116,19 @@ static void assert_same_query(const scene *s, const result *a, uint32_t i, const
 
 static void assert_near(double got, double want, double tolerance) { assert_true(fabs(got - want) <= tolerance); }
 
+// The nearest bfloat16 of a finite number, by double arithmetic.
+static double nearest_bf16(float x) {
+    double step = ldexp(1, (fabsf(x) < 0x1p-126f ? -126 : ilogb((double)x)) - 7);
+    return nearbyint(x / step) * step;
+}
+
+// bf16 rounds queries and weights: 2^-9 of each weight.
 static void assert_right(const scene *s, const result *r, uint32_t i, uint32_t n_keys) {
-    double score[ATTN_BLOCK], top = -INFINITY, sum = 0;
+    double score[ATTN_BLOCK], top = -INFINITY, sum = 0, tolerance = s->type == KV_BF16 ? 0x1p-9 : 1e-5;
     for (uint32_t t = 0; t < n_keys; t++) {
         score[t] = 0;
-        for (uint32_t d = 0; d < s->head_dim; d++) score[t] += (double)s->q[i][d] * s->k[t][d];
+        for (uint32_t d = 0; d < s->head_dim; d++)
+            score[t] += (s->type == KV_BF16 ? nearest_bf16(s->q[i][d]) : (double)s->q[i][d]) * s->k[t][d];
         top = fmax(top, score[t]);
     }
     for (uint32_t t = 0; t < n_keys; t++) sum += exp(score[t] - top);
@@ -125,7 +140,7 @@ static void assert_right(const scene *s, const result *r, uint32_t i, uint32_t n
     for (uint32_t d = 0; d < s->head_dim; d++) {
         double want = 0;
         for (uint32_t t = 0; t < n_keys; t++) want += exp(score[t] - top) * s->v[t][d];
-        assert_near(r->out[i * s->head_dim + d], want, 1e-5 * sum);
+        assert_near(r->out[i * s->head_dim + d], want, tolerance * sum);
     }
 }
 
@@ -155,11 +170,11 @@ static void tiles_are_right_and_agree(void **state) {
 // Eight queries with lengths of their own give each what it gets alone: the tile shares only what all may see.
 static void causal_tiles_equal_single_queries(void **state) {
     (void)state;
-    const uint32_t n_keys[][ATTN_MAX_QUERIES] = {{0, 0, 0, 1, 1, 1, 2, 2},
-                                                 {15, 15, 16, 16, 17, 17, 18, 18},
-                                                 {30, 31, 32, 33, 34, 35, 36, 37},
-                                                 {256, 255, 254, 253, 200, 33, 1, 0},
-                                                 {3, 200, 70, 70, 70, 256, 12, 128}};
+    const uint32_t n_keys[][ATTN_MAX_QUERIES] = {{0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4, 5},
+                                                 {15, 15, 16, 16, 17, 17, 18, 18, 19, 19, 20, 20, 21, 21, 22, 22},
+                                                 {30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45},
+                                                 {256, 255, 254, 253, 200, 33, 1, 0, 31, 32, 64, 65, 95, 96, 97, 129},
+                                                 {3, 200, 70, 70, 70, 256, 12, 128, 8, 9, 10, 11, 160, 161, 100, 2}};
     FOR_EACH_TYPE(type)
     for (size_t c = 0; c < sizeof n_keys / sizeof *n_keys; c++) {
         scene *s = scene_new(type, 64, ATTN_BLOCK);
@@ -178,7 +193,7 @@ static void causal_tiles_equal_single_queries(void **state) {
 static void later_keys_never_leak(void **state) {
     (void)state;
     const float bad[] = {NAN, INFINITY, -INFINITY};
-    const uint32_t n_keys[ATTN_MAX_QUERIES] = {38, 39, 40, 41, 42, 43, 44, 45};
+    const uint32_t n_keys[ATTN_MAX_QUERIES] = {38, 39, 40, 41, 42, 43, 44, 45, 45, 45, 45, 45, 45, 45, 45, 45};
     FOR_EACH_TYPE(type)
     for (int kind = 0; kind < 3; kind++) FOR_EACH_TABLE(k) {
             scene *s = scene_new(type, 64, 45);
@@ -195,6 +210,16 @@ static void later_keys_never_leak(void **state) {
             assert_true(isnan(r.sum[1]));
             assert_same_query(s, &r, 0, &clean, 0);
             assert_same_query(s, &r, 2, &clean, 2);
+            scene_free(s);
+            s = scene_new(type, 64, 45); // where all values are finite, too
+            s->q[1][5] = NAN;
+            r = attend(k, s, 0, ATTN_MAX_QUERIES, n_keys);
+            for (uint32_t i = 0; i < ATTN_MAX_QUERIES; i++) {
+                if (i == 1)
+                    assert_true(isnan(r.sum[i]) && isnan(r.out[i * 64]));
+                else
+                    assert_same_query(s, &r, i, &clean, i);
+            }
             scene_free(s);
         }
 }
@@ -265,7 +290,8 @@ static void all_halves_are_read_exactly(void **state) {
     for (uint32_t h = 0; h < 65536; h += 16) {
         for (uint32_t i = 0; i < 16; i++) page[KV_PAGE_TOKENS * 16 + i] = (uint16_t)(h + i);
         FOR_EACH_TABLE(k) {
-            attn_job job = {.n_q = 1, .head_dim = 16, .q = {q}, .n_keys = {1}, .pages = {(uint8_t *)page}};
+            attn_job job = {.kv_type = KV_F16, .n_q = 1, .head_dim = 16, .q = {q}, .n_keys = {1}};
+            job.pages[0] = (uint8_t *)page;
             job.max = &max, job.sum = &sum, job.out = out;
             k->attn_block(&job);
             if (k->isa == ISA_SCALAR) memcpy(reference, out, sizeof out);
@@ -316,10 +342,81 @@ static void stored_halves_are_nearest(void **state) {
         }
         const uint16_t *halves = (const uint16_t *)page;
         for (uint32_t d = 0; d < DIM; d++) {
-            place at = place_of(DIM, slot, d);
+            place at = place_of(KV_F16, DIM, slot, d);
             assert_nearest_half(k[d], halves[at.key]);
             assert_nearest_half(v[d], halves[at.value]);
         }
+    }
+}
+
+static void assert_nearest_bf16(float x, uint16_t h) {
+    if (isnan(x))
+        assert_true(isnan(bf16_value(h)));
+    else if (fabsf(x) >= 0x1.ffp+127f)
+        assert_int_equal(h, x > 0 ? 0x7f80 : 0xff80);
+    else
+        assert_true((double)bf16_value(h) == nearest_bf16(x));
+    assert_int_equal(h >> 15, signbit(x) != 0);
+}
+
+static void stored_bfloats_are_nearest(void **state) {
+    (void)state;
+    enum { DIM = 64 };
+    const uint32_t edges[] = {0x3f808000, 0x3f818000, 0x3f807fff, 0x3f808001, 0x7f7f7fff, 0x7f7f8000, 0x7f800000,
+                              0x7f800001, 0x7fc00000, 0x7fffffff, 0,          0x00800000, 0x00ffffff, 0x7f7fffff};
+    _Alignas(64) uint8_t page[KV_PAGE_TOKENS * DIM * 4], reference[sizeof page];
+    uint64_t seed = 10;
+    for (uint32_t round = 0; round < 2000; round++) {
+        float k[DIM], v[DIM];
+        uint32_t slot = round % KV_PAGE_TOKENS;
+        for (int d = 0; d < DIM; d++) {
+            uint32_t bits = round ? random_bits(&seed) : edges[d % 14] | (uint32_t)(d / 14 & 1) << 31;
+            if ((bits & 0x7f800000) == 0) bits &= 0x80000000; // a denormal counts as zero, however it is kept
+            k[d] = float_from_bits(bits), v[d] = float_from_bits(bits ^ 0x80000000);
+        }
+        FOR_EACH_TABLE(t) {
+            memset(page, 0x5a, sizeof page);
+            store(t, KV_BF16, page, slot, DIM, k, v);
+            if (t->isa == ISA_SCALAR) memcpy(reference, page, sizeof page);
+            assert_memory_equal(page, reference, sizeof page);
+        }
+        for (uint32_t d = 0; d < DIM; d++) {
+            place at = place_of(KV_BF16, DIM, slot, d);
+            assert_nearest_bf16(k[d], ((uint16_t *)page)[at.key]);
+            assert_nearest_bf16(v[d], ((uint16_t *)page)[at.value]);
+        }
+    }
+}
+
+// Products, sums and weights at the edge of what a float holds: tiny ones are flushed to zero by each table alike.
+static void tables_agree_on_tiny_and_huge_numbers(void **state) {
+    (void)state;
+    enum { DIM = 64, KEYS = 77 };
+    uint64_t seed = 5;
+    for (int round = 0; round < 300; round++) {
+        scene *s = scene_new(KV_BF16, DIM, 0);
+        for (uint32_t t = 0; t < KEYS; t++) {
+            for (uint32_t d = 0; d < DIM; d++) {
+                s->k[t][d] = ldexpf(random_float(&seed, -1, 1), (int)(random_bits(&seed) % 60) - 45);
+                s->v[t][d] = ldexpf(random_float(&seed, -1, 1), (int)(random_bits(&seed) % 40) - 126);
+            }
+            store(kernels_get(ISA_SCALAR), KV_BF16, s->pages[t / KV_PAGE_TOKENS], t % KV_PAGE_TOKENS, DIM, s->k[t],
+                  s->v[t]);
+        }
+        uint32_t n_keys[ATTN_MAX_QUERIES];
+        for (uint32_t i = 0; i < ATTN_MAX_QUERIES; i++) {
+            n_keys[i] = KEYS - i;
+            for (uint32_t d = 0; d < DIM; d++)
+                s->q[i][d] = ldexpf(random_float(&seed, -1, 1), (int)(random_bits(&seed) % 120) - 110 - 2 * (int)i);
+        }
+        for (uint32_t t = KEYS; t < 96; t++)
+            store(kernels_get(ISA_SCALAR), KV_BF16, s->pages[2], t % 32, DIM, s->k[t], s->v[t]);
+        result reference = attend(kernels_get(ISA_SCALAR), s, 0, ATTN_MAX_QUERIES, n_keys);
+        FOR_EACH_TABLE(k) {
+            result r = attend(k, s, 0, ATTN_MAX_QUERIES, n_keys);
+            for (uint32_t i = 0; i < ATTN_MAX_QUERIES; i++) assert_same_query(s, &r, i, &reference, i);
+        }
+        scene_free(s);
     }
 }
 
@@ -330,7 +427,7 @@ static void all_scales_are_read_exactly(void **state) {
     const int8_t quants[DIM] = {-127, 127, 0, 1, -1, 2, -2, 126, -126, 64, -64, 100, -100, 3, 5, 77};
     _Alignas(64) uint8_t page[KV_PAGE_TOKENS * (DIM * 2 + 4)] = {0};
     float q[DIM] = {0}, max, sum, out[DIM];
-    place at = place_of(DIM, 0, 0);
+    place at = place_of(KV_Q8_0, DIM, 0, 0);
     memcpy(page + at.value, quants, DIM);
     FOR_EACH_TABLE(k)
     for (uint32_t h = 0; h < 65536; h++) {
@@ -378,7 +475,7 @@ static void stored_quants_are_nearest(void **state) {
             assert_memory_equal(page, reference, sizeof page);
         }
         for (uint32_t d = 0; d < DIM; d += 32) {
-            place at = place_of(DIM, slot, d);
+            place at = place_of(KV_Q8_0, DIM, slot, d);
             const uint16_t *halves = (const uint16_t *)page;
             uint32_t n = DIM - d < 32 ? DIM - d : 32;
             assert_nearest_quants(k + d, n, halves[at.key_scale], (int8_t *)page + at.key, 16);
@@ -397,6 +494,7 @@ static void types_have_names_and_sizes(void **state) {
     }
     kv_type unused;
     assert_false(kv_type_parse("q8", &unused));
+    assert_int_equal(kv_head_bytes(KV_BF16, 64), KV_PAGE_TOKENS * 64 * 4);
     assert_int_equal(kv_head_bytes(KV_F16, 64), KV_PAGE_TOKENS * 64 * 4);
     assert_int_equal(kv_head_bytes(KV_Q8_0, 64), KV_PAGE_TOKENS * (64 * 2 + 8));
 }
@@ -410,6 +508,8 @@ int main(void) {
         cmocka_unit_test(merged_blocks_are_the_whole_softmax),
         cmocka_unit_test(all_halves_are_read_exactly),
         cmocka_unit_test(stored_halves_are_nearest),
+        cmocka_unit_test(stored_bfloats_are_nearest),
+        cmocka_unit_test(tables_agree_on_tiny_and_huge_numbers),
         cmocka_unit_test(all_scales_are_read_exactly),
         cmocka_unit_test(stored_quants_are_nearest),
         cmocka_unit_test(types_have_names_and_sizes),
