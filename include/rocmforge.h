@@ -68,7 +68,7 @@ typedef struct rf_engine_options { // zero (or NULL for the whole struct) means 
     uint32_t max_queue;            // requests waiting, preempted ones too; default 256; more: RF_ERR_BUSY
     uint32_t step_tokens;          // tokens per step; default 512
     uint32_t speculate;            // most tokens guessed ahead per sequence and step, 0 (off) to 32; see below
-    const char *kv_type;           // NULL: "f16"; "q8_0" is half the size and a little less exact
+    const char *kv_type;           // NULL: "bf16"; "f16" is exacter, slower; "q8_0" half the size, a little less exact
     const char *chat_template;     // NULL: the model file's own. Copied
     // Weights, KV pool and working memory together; 0: what the control group allows, or the machine has. A model whose
     // weights do not fit is refused.

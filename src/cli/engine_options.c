@@ -13,7 +13,7 @@ static const struct argp_option OPTIONS[] = {
     {"threads", 't', "N", 0, "worker threads (default: affinity and CPU quota)", 0},
     {"isa", OPT_ISA, "NAME", 0, "scalar, avx2, avx512 or amx (default: the widest; the answer is the same)", 0},
     {"ctx", 'c', "N", 0, "context size in tokens (default: the model's own)", 0},
-    {"kv-type", OPT_KV_TYPE, "TYPE", 0, "what the KV cache holds: f16 or q8_0 (default f16)", 0},
+    {"kv-type", OPT_KV_TYPE, "TYPE", 0, "what the KV cache holds: bf16, f16 or q8_0 (default bf16)", 0},
     {"speculate", OPT_SPECULATE, "N", 0,
      "guess up to N tokens ahead where the text repeats itself (default 0; the answer is the same)", 0},
     {"chat-template", OPT_TEMPLATE, "FILE", 0, "how conversations are written (default: the model's own template)", 0},

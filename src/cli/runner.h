@@ -21,7 +21,7 @@ typedef struct runner {
 
 typedef struct runner_options {
     const char *model_path, *isa;           // isa NULL: the widest
-    const char *kv_type;                    // NULL: f16
+    const char *kv_type;                    // NULL: bf16
     int n_threads;                          // 0: affinity and quota
     uint32_t n_ctx, max_tokens, max_logits; // of all sequences, per step, rows of logits per step
 } runner_options;

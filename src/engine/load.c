@@ -50,7 +50,7 @@ static bool parse_isa(const char *name, model_options *o, err *e) {
 
 static bool parse_kv_type(const char *name, model_options *o, err *e) {
     if (!name || kv_type_parse(name, &o->kv_type)) return true;
-    return fail(e, ERR_USAGE, "kv_type '%.40s' is unknown; it may be f16 or q8_0", name);
+    return fail(e, ERR_USAGE, "kv_type '%.40s' is unknown; it may be bf16, f16 or q8_0", name);
 }
 
 static bool limits_set(const rf_engine_options *o, engine_config *c, err *e) {

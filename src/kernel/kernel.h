@@ -122,7 +122,8 @@ size_t kv_head_bytes(kv_type type, uint32_t head_dim); // a multiple of 64
 //   sum = Σ p_t (16 lanes by t % 16, then the tree);  out[d] = fma over t ascending of p_t*v[t][d]
 // bf16: q and p_t are rounded to bfloat16 before they are multiplied (sum has the p_t as they were), and each 32 terms,
 // from terms 0, 32, .. of the block on, are summed as TDPBF16PS sums them (Intel SDM 2):
-//   even = fma over terms 0, 2, .. from 0;  odd = fma over terms 1, 3, .. from 0;  s_t or out[d] += even + odd;  last, out[d] += 0
+//   even = fma over terms 0, 2, .. from 0;  odd = fma over terms 1, 3, .. from 0;  s_t or out[d] += even + odd;  last,
+//   out[d] += 0
 typedef struct attn_job {
     kv_type kv_type;
     uint32_t n_q, head_dim; // head_dim a multiple of 16

@@ -33,8 +33,8 @@ enum {
     PATIENCE_SECONDS = 180 // without any event: the engine hangs
 };
 
-typedef enum kv { KV_F16, KV_Q8_0, N_KV } kv;
-static const char *const kv_names[N_KV] = {"f16", "q8_0"};
+typedef enum kv { KV_BF16, KV_F16, KV_Q8_0, N_KV } kv;
+static const char *const kv_names[N_KV] = {"bf16", "f16", "q8_0"};
 
 // ---- the engines -------------------------------------------------------------------------------------------------
 
@@ -55,26 +55,26 @@ typedef struct config {
 // The scalar kernels take a hundred times as long, and a step of one token reads all weights for it: few, short
 // requests go there. The last is small enough for a build with sanitizers.
 static const config configs[] = {
-    {"a", NULL, 2, 512, 32, 0, KV_F16, 16384, 0, 0, SHARE, false},
-    {"b", "avx512", 2, 512, 32, 8, KV_F16, 0, 0, 0, ALL, false},
-    {"c", NULL, 1, 64, 16, 4, KV_F16, 0, 400, 0, ALL, false},
+    {"a", NULL, 2, 512, 32, 0, KV_BF16, 16384, 0, 0, SHARE, false},
+    {"b", "avx512", 2, 512, 32, 8, KV_BF16, 0, 0, 0, ALL, false},
+    {"c", NULL, 1, 64, 16, 4, KV_BF16, 0, 400, 0, ALL, false},
     {"d", "avx512", 2, 7, 7, 3, KV_F16, 0, 400, 0, SHARE, false},
-    {"e", "avx512", 1, 64, 1, 32, KV_F16, 0, 0, 0, SHARE | GUESS, false},
-    {"f", "avx512", 2, 1, 1, 0, KV_F16, 0, 160, 0, 0, false},
-    {"g", "avx512", 1, 7, 5, 2, KV_F16, 0, 160, 0, PREEMPT, true},
+    {"e", "avx512", 1, 64, 1, 32, KV_BF16, 0, 0, 0, SHARE | GUESS, false},
+    {"f", "avx512", 2, 1, 1, 0, KV_BF16, 0, 160, 0, 0, false},
+    {"g", "avx512", 1, 7, 5, 2, KV_BF16, 0, 160, 0, PREEMPT, true},
     {"h", "avx512", 2, 64, 8, 5, KV_Q8_0, 0, 0, 0, ALL, false},
     {"i", "avx512", 1, 7, 6, 1, KV_Q8_0, 0, 160, 0, PREEMPT, false},
-    {"j", "avx2", 2, 512, 32, 8, KV_F16, 0, 0, 0, ALL, false},
+    {"j", "avx2", 2, 512, 32, 8, KV_BF16, 0, 0, 0, ALL, false},
     {"k", "avx2", 1, 64, 2, 16, KV_F16, 2048, 400, 0, SHARE | GUESS, false},
-    {"l", "avx2", 1, 64, 12, 4, KV_F16, 0, 160, 0, PREEMPT, true},
-    {"m", "avx2", 2, 7, 4, 0, KV_F16, 0, 160, 0, PREEMPT, false},
-    {"n", "avx2", 1, 1, 1, 0, KV_F16, 0, 64, 0, 0, false},
+    {"l", "avx2", 1, 64, 12, 4, KV_BF16, 0, 160, 0, PREEMPT, true},
+    {"m", "avx2", 2, 7, 4, 0, KV_BF16, 0, 160, 0, PREEMPT, false},
+    {"n", "avx2", 1, 1, 1, 0, KV_BF16, 0, 64, 0, 0, false},
     {"o", "avx2", 2, 512, 20, 0, KV_Q8_0, 0, 400, 0, PREEMPT, false},
-    {"p", "scalar", 2, 64, 8, 2, KV_F16, 96, 40, 12, 0, false},
-    {"q", "scalar", 1, 7, 4, 1, KV_F16, 64, 28, 12, 0, false},
+    {"p", "scalar", 2, 64, 8, 2, KV_BF16, 96, 40, 12, 0, false},
+    {"q", "scalar", 1, 7, 4, 1, KV_BF16, 64, 28, 12, 0, false},
     {"r", "scalar", 2, 1, 1, 0, KV_Q8_0, 0, 20, 8, 0, false},
-    {"s", NULL, 2, 512, 32, 6, KV_F16, 0, 400, 0, ALL, true},
-    {"small", NULL, 2, 7, 3, 2, KV_F16, 64, 24, 3, 0, true},
+    {"s", NULL, 2, 512, 32, 6, KV_BF16, 0, 400, 0, ALL, true},
+    {"small", NULL, 2, 7, 3, 2, KV_BF16, 64, 24, 3, 0, true},
 };
 
 // ---- what is asked -----------------------------------------------------------------------------------------------
@@ -559,7 +559,7 @@ int main(int argc, char **argv) {
     double began = now_s();
     o.n_asks = o.quick ? N_QUICK : N_ASKS;
     o.asks = zeroed(o.n_asks, sizeof *o.asks);
-    read_texts(&o, alone(&o, KV_F16));
+    read_texts(&o, alone(&o, KV_BF16));
     make_asks(&o);
     for (size_t i = 0; i < sizeof configs / sizeof *configs; i++)
         if (is_wanted(&o, &configs[i])) replay(&o, &configs[i]);

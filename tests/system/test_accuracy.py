@@ -22,8 +22,8 @@ def engine(binary, model, tmp_path_factory):
     """Text -> log-probabilities after each token, in one window."""
     out = tmp_path_factory.mktemp("accuracy") / "logits.bin"
 
-    def run(text):
-        command = [binary, "perplexity", "-m", model, "--ctx", "4096", "--logits", str(out)]
+    def run(text, kv):
+        command = [binary, "perplexity", "-m", model, "--ctx", "4096", "--kv-type", kv, "--logits", str(out)]
         subprocess.run(command, input=text.encode(), check=True, stdout=subprocess.DEVNULL, timeout=300)
         x = np.fromfile(out, np.float32).reshape(-1, GOLDEN["n_vocab"]).astype(np.float64)
         out.unlink()
@@ -42,13 +42,14 @@ def text_of(name, model, binary):
     return subprocess.run(command, input=ids.encode(), check=True, capture_output=True).stdout.decode()
 
 
+@pytest.mark.parametrize("kv, tolerance", [("bf16", 2.5e-3), ("f16", 1e-3)])
 @pytest.mark.parametrize("name", GOLDEN["texts"])
-def test_text(engine, binary, model, name):
+def test_text(engine, binary, model, name, kv, tolerance):
     golden = GOLDEN["texts"][name]
-    ids, logp = golden["tokens"], engine(text_of(name, model, binary))
+    ids, logp = golden["tokens"], engine(text_of(name, model, binary), kv)
     assert len(logp) == len(ids)
     nll = -logp[np.arange(len(ids) - 1), ids[1:]].sum()
-    assert math.isclose(nll, golden["nll_sum"], rel_tol=1e-3)
+    assert math.isclose(nll, golden["nll_sum"], rel_tol=tolerance)
     for position, top in golden["top"].items():
         reference, ours = np.array(top["logprobs"]), logp[int(position), top["ids"]]
         p, q = np.append(np.exp(reference), 0), np.append(np.exp(ours), 0)  # the top, and all the rest as one

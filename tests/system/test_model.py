@@ -61,13 +61,14 @@ def divergence(reference, other):
     return (np.exp(p) * (p - q)).sum(axis=1)
 
 
-def check(rf, logits, tiny, tmp_path, limit=1e-4):
+def check(rf, logits, tiny, tmp_path):
     path = tiny.write(tmp_path / "tiny.gguf")
     reference = Llama(path).forward(tokens_of(rf, path))
-    ours = logits(path, n_vocab=reference.shape[1])
-    assert ours.shape == reference.shape
-    kl = divergence(reference, ours)
-    assert np.all(np.isfinite(ours)) and kl.mean() < limit, (kl.mean(), kl.max())
+    for kv, limit in (("f16", 1e-4), ("bf16", 1e-3)):
+        ours = logits(path, "--kv-type", kv, n_vocab=reference.shape[1])
+        assert ours.shape == reference.shape
+        kl = divergence(reference, ours)
+        assert np.all(np.isfinite(ours)) and kl.mean() < limit, (kv, kl.mean(), kl.max())
     assert np.abs(reference - reference.mean()).max() > 1, "the reference says nothing"
     return path
 
@@ -136,19 +137,20 @@ def test_real_model_long_bits(logits, isas, model):
     assert len(seen) == 1
 
 
-def test_real_model_q8_kv(logits, isas, model):
-    """The KV cache in q8_0: other bits than f16, yet the same ones everywhere, and all but the same predictions."""
+@pytest.mark.parametrize("kind, most", [("f16", 5e-4), ("q8_0", 5e-3)])
+def test_real_model_other_kv(logits, isas, model, kind, most):
+    """The KV cache in f16 or q8_0: other bits than bf16, yet the same ones everywhere, and all but the same predictions."""
     text = (Path(__file__).parents[2] / "LICENSE").read_text()[:1800]  # more than one attention block
 
     def run(*options):
         return logits(model, *options, "--ctx", 1024, n_vocab=49152, text=text)
 
-    f16, q8 = run(), run("--kv-type", "q8_0")
-    assert len(q8) > 300
+    bf16, other = run(), run("--kv-type", kind)
+    assert len(other) > 300
     for isa in isas[1:] or isas:
         for t in (1, 2):
-            assert np.array_equal(run("--kv-type", "q8_0", "--isa", isa, "-t", t), q8)
-    short = {hashlib.sha256(logits(model, "--kv-type", "q8_0", "--isa", isa, n_vocab=49152, text=text[:150]).tobytes()).hexdigest()
+            assert np.array_equal(run("--kv-type", kind, "--isa", isa, "-t", t), other)
+    short = {hashlib.sha256(logits(model, "--kv-type", kind, "--isa", isa, n_vocab=49152, text=text[:150]).tobytes()).hexdigest()
              for isa in isas}
     assert len(short) == 1
-    assert 0 < divergence(f16, q8).mean() < 5e-3
+    assert 0 < divergence(bf16, other).mean() < most
