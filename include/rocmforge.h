@@ -62,7 +62,7 @@ typedef struct rf_engine rf_engine;
 
 typedef struct rf_engine_options { // zero (or NULL for the whole struct) means the default
     int n_threads;                 // 0: affinity mask and cgroup quota
-    const char *isa;               // NULL: the widest; "scalar", "avx2", "avx512"
+    const char *isa;               // NULL: the widest; "scalar", "avx2", "avxvnni", "avx512", "amx"
     uint32_t n_ctx;                // tokens per sequence; 0: the model's training context, at most what memory allows
     uint32_t max_running;          // sequences decoded together; default 32
     uint32_t max_queue;            // requests waiting, preempted ones too; default 256; more: RF_ERR_BUSY

@@ -48,7 +48,7 @@ static const struct argp_option OPTIONS[] = {
     {"seconds", OPT_SECONDS, "N", 0, "a measurement that took this long is not repeated any more (default 3)", 0},
     {"json", OPT_JSON, NULL, 0, "print one JSON object", 0},
     {"threads", 't', "N", 0, "worker threads (default: affinity and CPU quota)", 0},
-    {"isa", OPT_ISA, "NAME", 0, "scalar, avx2, avx512 or amx", 0},
+    {"isa", OPT_ISA, "NAME", 0, "scalar, avx2, avxvnni, avx512 or amx", 0},
     {"kv-type", OPT_KV_TYPE, "TYPE", 0, "what the KV cache holds: bf16, f16 or q8_0 (default bf16)", 0},
     {0},
 };

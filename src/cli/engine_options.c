@@ -11,7 +11,8 @@ enum { OPT_ISA = 256, OPT_KV_TYPE, OPT_MEMORY, OPT_SPECULATE, OPT_TEMPLATE };
 static const struct argp_option OPTIONS[] = {
     {"model", 'm', "FILE", 0, "GGUF model file", 0},
     {"threads", 't', "N", 0, "worker threads (default: affinity and CPU quota)", 0},
-    {"isa", OPT_ISA, "NAME", 0, "scalar, avx2, avx512 or amx (default: the widest; the answer is the same)", 0},
+    {"isa", OPT_ISA, "NAME", 0, "scalar, avx2, avxvnni, avx512 or amx (default: the widest; the answer is the same)",
+     0},
     {"ctx", 'c', "N", 0, "context size in tokens (default: the model's own)", 0},
     {"kv-type", OPT_KV_TYPE, "TYPE", 0, "what the KV cache holds: bf16, f16 or q8_0 (default bf16)", 0},
     {"speculate", OPT_SPECULATE, "N", 0,

@@ -32,7 +32,7 @@ static const struct argp_option OPTIONS[] = {
     {"json", OPT_JSON, NULL, 0, "print one JSON object", 0},
     {"logits", OPT_LOGITS, "OUT", 0, "also write the logits after each token: raw float32, [tokens][vocabulary]", 0},
     {"threads", 't', "N", 0, "worker threads (default: affinity and CPU quota)", 0},
-    {"isa", OPT_ISA, "NAME", 0, "scalar, avx2, avx512 or amx", 0},
+    {"isa", OPT_ISA, "NAME", 0, "scalar, avx2, avxvnni, avx512 or amx", 0},
     {"kv-type", OPT_KV_TYPE, "TYPE", 0, "what the KV cache holds: bf16, f16 or q8_0 (default bf16)", 0},
     {0},
 };

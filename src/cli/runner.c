@@ -26,7 +26,7 @@ bool runner_open(runner *r, const runner_options *o, err *e) {
     progress bar = progress_start("loading");
     model_options mo = {.progress = progress_show, .progress_arg = &bar};
     if (o->isa && !(mo.force_isa = isa_parse(o->isa, &mo.isa)))
-        return fail(e, ERR_USAGE, "--isa '%s' is not one of scalar, avx2, avx512, amx", o->isa);
+        return fail(e, ERR_USAGE, "--isa '%s' is not one of scalar, avx2, avxvnni, avx512, amx", o->isa);
     if (o->kv_type && !kv_type_parse(o->kv_type, &mo.kv_type))
         return fail(e, ERR_USAGE, "--kv-type '%s' is not one of bf16, f16, q8_0", o->kv_type);
     int64_t start_us = clock_machine_us();

@@ -13,7 +13,8 @@
 enum { DEFAULT_RUNNING = 32, DEFAULT_QUEUE = 256, DEFAULT_STEP_TOKENS = 512, MOST = 1 << 16 };
 
 // What a step costs besides its rows, in rows, and so what it may cost to guess: measured, docs/performance.md.
-static const uint32_t FIXED_ROWS[ISA_COUNT] = {[ISA_SCALAR] = 0, [ISA_AVX2] = 2, [ISA_AVX512] = 4, [ISA_AMX] = 4};
+static const uint32_t FIXED_ROWS[ISA_COUNT] = {
+    [ISA_SCALAR] = 0, [ISA_AVX2] = 2, [ISA_AVXVNNI] = 4, [ISA_AVX512] = 4, [ISA_AMX] = 4};
 
 typedef struct loaded {
     pool *pool;
@@ -43,7 +44,7 @@ static void loaded_close(void *self) {
 static bool parse_isa(const char *name, model_options *o, err *e) {
     if (!name) return true;
     if (!isa_parse(name, &o->isa))
-        return fail(e, ERR_USAGE, "isa '%.40s' is unknown; it may be scalar, avx2, avx512 or amx", name);
+        return fail(e, ERR_USAGE, "isa '%.40s' is unknown; it may be scalar, avx2, avxvnni, avx512 or amx", name);
     if (!isa_available(o->isa)) return fail(e, ERR_UNSUPPORTED, "this processor lacks %s", name);
     return o->force_isa = true;
 }

@@ -285,4 +285,8 @@ VERB vd vd_widen(vd acc, int32_t x) {
     EACH_LANE acc.v[i] = 16 * acc.v[i] + x;
     return acc;
 }
+VERB vd vd_join(vd high, vd low) { // 16 * high + low, both folded
+    EACH_LANE high.v[i] = 16 * high.v[i] + low.v[i];
+    return high;
+}
 VERB vi vd_end(vd acc) { return acc; }

@@ -6,7 +6,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-static const kernels *const tables[ISA_COUNT] = {&kernels_scalar, &kernels_avx2, &kernels_avx512, &kernels_amx};
+static const kernels *const tables[ISA_COUNT] = {&kernels_scalar, &kernels_avx2, &kernels_avxvnni, &kernels_avx512,
+                                                 &kernels_amx};
 
 static bool has_f16c(void) { // not known to clang 14's __builtin_cpu_supports
     unsigned a, b, c, d;
@@ -15,6 +16,12 @@ static bool has_f16c(void) { // not known to clang 14's __builtin_cpu_supports
 
 // __builtin_cpu_supports reports a vector extension only if the operating system saves its registers (XCR0).
 static bool has_avx2(void) { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c(); }
+
+static bool has_avxvnni(void) { // not known to clang 14, either
+    enum { AVX_VNNI = 1 << 4 };
+    unsigned a, b, c, d;
+    return has_avx2() && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & AVX_VNNI);
+}
 
 static bool has_avx512(void) {
     return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
@@ -38,6 +45,8 @@ bool isa_available(isa which) {
         return true;
     case ISA_AVX2:
         return has_avx2();
+    case ISA_AVXVNNI:
+        return has_avxvnni();
     case ISA_AVX512:
         return has_avx512();
     case ISA_AMX:

@@ -15,7 +15,7 @@
 
 #include <stdint.h>
 
-typedef enum isa { ISA_SCALAR, ISA_AVX2, ISA_AVX512, ISA_AMX, ISA_COUNT } isa;
+typedef enum isa { ISA_SCALAR, ISA_AVX2, ISA_AVXVNNI, ISA_AVX512, ISA_AMX, ISA_COUNT } isa;
 
 // ---- weights -----------------------------------------------------------------------------------------------------
 
@@ -138,7 +138,7 @@ typedef struct attn_job {
 
 typedef struct kernels {
     isa isa;
-    const char *name; // "scalar", "avx2", "avx512", "amx"
+    const char *name; // "scalar", "avx2", "avxvnni", "avx512", "amx"
 
     // Quantises groups [first, first + n) of row `row` of a; x is where the first of them begins. For ACT_F32 nothing
     // is to be done and it must not be called.

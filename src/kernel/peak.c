@@ -47,6 +47,25 @@ __attribute__((target("avx2"))) static uint64_t peak_avx2(uint32_t n_rounds) {
     return (uint64_t)n_rounds * 8 * 32 * 2;
 }
 
+__attribute__((target("avx2,avxvnni"))) static uint64_t peak_avxvnni(uint32_t n_rounds) {
+    _Alignas(32) uint8_t data[64];
+    fill_random(data, sizeof data);
+    __m256i sums[N_SUMS], x = _mm256_load_si256((const __m256i *)data),
+                          w = _mm256_load_si256((const __m256i *)data + 1);
+#pragma GCC unroll 12
+    for (int j = 0; j < N_SUMS; j++) {
+        sums[j] = x;
+        __asm__ volatile("" : "+x"(sums[j]));
+    }
+    for (uint32_t i = 0; i < n_rounds; i++) {
+#pragma GCC unroll 12
+        for (int j = 0; j < N_SUMS; j++) sums[j] = _mm256_dpbusd_avx_epi32(sums[j], x, w);
+    }
+#pragma GCC unroll 12
+    for (int j = 0; j < N_SUMS; j++) __asm__ volatile("" ::"x"(sums[j]));
+    return (uint64_t)n_rounds * N_SUMS * 32 * 2;
+}
+
 __attribute__((target("avx512f,avx512vnni"))) static uint64_t peak_avx512(uint32_t n_rounds) {
     _Alignas(64) uint8_t data[128];
     fill_random(data, sizeof data);
@@ -89,7 +108,8 @@ __attribute__((target("amx-tile,amx-int8"))) static uint64_t peak_amx(uint32_t n
 }
 
 uint64_t peak_int8(isa which, uint32_t n_rounds) {
-    static uint64_t (*const by_isa[ISA_COUNT])(uint32_t) = {peak_scalar, peak_avx2, peak_avx512, peak_amx};
+    static uint64_t (*const by_isa[ISA_COUNT])(uint32_t) = {peak_scalar, peak_avx2, peak_avxvnni, peak_avx512,
+                                                            peak_amx};
     check(isa_available(which));
     return by_isa[which](n_rounds);
 }

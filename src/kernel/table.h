@@ -4,4 +4,4 @@
 
 #include "kernel/kernel.h"
 
-extern const kernels kernels_scalar, kernels_avx2, kernels_avx512, kernels_amx;
+extern const kernels kernels_scalar, kernels_avx2, kernels_avxvnni, kernels_avx512, kernels_amx;
