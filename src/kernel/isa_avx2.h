@@ -29,10 +29,6 @@ VERB vd vd_dot(vd acc, vq w, int32_t x4, int bits) {
     return acc;
 }
 VERB vd vd_fold(vd acc) { return (vd){vi_dot_s16(acc.whole, acc.half, vi_set1(0x10001)), vi_zero()}; }
-VERB vd vd_widen(vd acc, int32_t x) {
-    vi high = {_mm256_slli_epi32(acc.whole.a, 4), _mm256_slli_epi32(acc.whole.b, 4)};
-    return (vd){vi_add(high, vi_set1(x)), vi_zero()};
-}
 VERB vd vd_join(vd high, vd low) {
     vi times_16 = {_mm256_slli_epi32(high.whole.a, 4), _mm256_slli_epi32(high.whole.b, 4)};
     return (vd){vi_add(times_16, low.whole), vi_zero()};

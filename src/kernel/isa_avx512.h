@@ -121,7 +121,6 @@ VERB vd vd_dot(vd acc, vq w, int32_t x, int bits) {
     return _mm512_dpbusd_epi32(acc, w, _mm512_set1_epi32(x));
 }
 VERB vd vd_fold(vd acc) { return acc; }
-VERB vd vd_widen(vd acc, int32_t x) { return _mm512_add_epi32(_mm512_slli_epi32(acc, 4), _mm512_set1_epi32(x)); }
 VERB vd vd_join(vd high, vd low) { return _mm512_add_epi32(_mm512_slli_epi32(high, 4), low); }
 VERB vi vd_end(vd acc) { return acc; }
 

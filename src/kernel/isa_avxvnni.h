@@ -20,9 +20,6 @@ VERB vd vd_dot(vd acc, vq w, int32_t x4, int bits) {
     return (vd){_mm256_dpbusd_avx_epi32(acc.a, w.a, x), _mm256_dpbusd_avx_epi32(acc.b, w.b, x)};
 }
 VERB vd vd_fold(vd acc) { return acc; }
-VERB vd vd_widen(vd acc, int32_t x) {
-    return vi_add((vi){_mm256_slli_epi32(acc.a, 4), _mm256_slli_epi32(acc.b, 4)}, vi_set1(x));
-}
 VERB vd vd_join(vd high, vd low) {
     return vi_add((vi){_mm256_slli_epi32(high.a, 4), _mm256_slli_epi32(high.b, 4)}, low);
 }

@@ -280,12 +280,7 @@ VERB vd vd_dot(vd acc, vq w, int32_t x, int bits) {
     return acc;
 }
 VERB vd vd_fold(vd acc) { return acc; }
-// 16 * acc + x: the low half of wide activations comes after the high half. acc is folded.
-VERB vd vd_widen(vd acc, int32_t x) {
-    EACH_LANE acc.v[i] = 16 * acc.v[i] + x;
-    return acc;
-}
-VERB vd vd_join(vd high, vd low) { // 16 * high + low, both folded
+VERB vd vd_join(vd high, vd low) { // 16 * high + low, the halves of wide activations, both folded
     EACH_LANE high.v[i] = 16 * high.v[i] + low.v[i];
     return high;
 }

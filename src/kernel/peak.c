@@ -47,42 +47,24 @@ __attribute__((target("avx2"))) static uint64_t peak_avx2(uint32_t n_rounds) {
     return (uint64_t)n_rounds * 8 * 32 * 2;
 }
 
-__attribute__((target("avx2,avxvnni"))) static uint64_t peak_avxvnni(uint32_t n_rounds) {
-    _Alignas(32) uint8_t data[64];
-    fill_random(data, sizeof data);
-    __m256i sums[N_SUMS], x = _mm256_load_si256((const __m256i *)data),
-                          w = _mm256_load_si256((const __m256i *)data + 1);
-#pragma GCC unroll 12
-    for (int j = 0; j < N_SUMS; j++) {
-        sums[j] = x;
-        __asm__ volatile("" : "+x"(sums[j]));
+// VPDPBUSD on registers of either width. Sums that begin alike would be known to be all the same.
+#define PEAK_VPDPBUSD(name, isa, vector, dot)                                                                          \
+    __attribute__((target(isa))) static uint64_t name(uint32_t n_rounds) {                                             \
+        vector data[2], sums[N_SUMS];                                                                                  \
+        fill_random((uint8_t *)data, sizeof data);                                                                     \
+        vector x = data[0], w = data[1];                                                                               \
+        _Pragma("GCC unroll 12") for (int j = 0; j < N_SUMS; j++) {                                                    \
+            sums[j] = x;                                                                                               \
+            __asm__ volatile("" : "+v"(sums[j]));                                                                      \
+        }                                                                                                              \
+        for (uint32_t i = 0; i < n_rounds; i++) {                                                                      \
+            _Pragma("GCC unroll 12") for (int j = 0; j < N_SUMS; j++) sums[j] = dot(sums[j], x, w);                    \
+        }                                                                                                              \
+        _Pragma("GCC unroll 12") for (int j = 0; j < N_SUMS; j++) __asm__ volatile("" ::"v"(sums[j]));                 \
+        return (uint64_t)n_rounds * N_SUMS * sizeof(vector) * 2;                                                       \
     }
-    for (uint32_t i = 0; i < n_rounds; i++) {
-#pragma GCC unroll 12
-        for (int j = 0; j < N_SUMS; j++) sums[j] = _mm256_dpbusd_avx_epi32(sums[j], x, w);
-    }
-#pragma GCC unroll 12
-    for (int j = 0; j < N_SUMS; j++) __asm__ volatile("" ::"x"(sums[j]));
-    return (uint64_t)n_rounds * N_SUMS * 32 * 2;
-}
-
-__attribute__((target("avx512f,avx512vnni"))) static uint64_t peak_avx512(uint32_t n_rounds) {
-    _Alignas(64) uint8_t data[128];
-    fill_random(data, sizeof data);
-    __m512i sums[N_SUMS], x = _mm512_load_si512(data), w = _mm512_load_si512(data + 64);
-#pragma GCC unroll 12
-    for (int j = 0; j < N_SUMS; j++) {
-        sums[j] = x;
-        __asm__ volatile("" : "+v"(sums[j])); // or they are known to be all the same
-    }
-    for (uint32_t i = 0; i < n_rounds; i++) {
-#pragma GCC unroll 12
-        for (int j = 0; j < N_SUMS; j++) sums[j] = _mm512_dpbusd_epi32(sums[j], x, w);
-    }
-#pragma GCC unroll 12
-    for (int j = 0; j < N_SUMS; j++) __asm__ volatile("" ::"v"(sums[j]));
-    return (uint64_t)n_rounds * N_SUMS * 64 * 2;
-}
+PEAK_VPDPBUSD(peak_avxvnni, "avx2,avxvnni", __m256i, _mm256_dpbusd_avx_epi32)
+PEAK_VPDPBUSD(peak_avx512, "avx512f,avx512vnni", __m512i, _mm512_dpbusd_epi32)
 
 // Tiles 0 to 3 are sums, 4 and 5 have 16 rows of 64, 6 and 7 the same of the other side.
 __attribute__((target("amx-tile,amx-int8"))) static uint64_t peak_amx(uint32_t n_rounds) {
