@@ -14,7 +14,7 @@ enum { DEFAULT_RUNNING = 32, DEFAULT_QUEUE = 256, DEFAULT_STEP_TOKENS = 512, MOS
 
 // What a step costs besides its rows, in rows, and so what it may cost to guess: measured, docs/performance.md.
 static const uint32_t FIXED_ROWS[ISA_COUNT] = {
-    [ISA_SCALAR] = 0, [ISA_AVX2] = 2, [ISA_AVXVNNI] = 4, [ISA_AVX512] = 4, [ISA_AMX] = 4};
+    [ISA_SCALAR] = 0, [ISA_AVX2] = 2, [ISA_AVXVNNI] = 1, [ISA_AVX512] = 4, [ISA_AMX] = 4};
 
 typedef struct loaded {
     pool *pool;

@@ -2,6 +2,8 @@
 // Every buffer ends in guard floats that must come back untouched.
 #include "ops_test.h"
 
+#include <stdio.h>
+
 #include "kernel/canon.h"
 
 enum { MAX_N = 1600, GUARD = 32, ROOM = MAX_N + GUARD };
@@ -176,6 +178,21 @@ static void argmax_tells_what_is_not_finite(void **state) {
     FOR_EACH_TABLE(k) assert_int_equal(k->argmax(x, 300, &finite), 0);
 }
 
+// Or a set that goes unseen would pass every test by not being there. The kernel names what it lets programs use.
+static void what_the_processor_has_is_seen(void **state) {
+    (void)state;
+    static const char *const flags[ISA_COUNT] = {
+        [ISA_AVX2] = " avx2 ", [ISA_AVXVNNI] = " avx_vnni ", [ISA_AVX512] = " avx512_vnni ", [ISA_AMX] = " amx_int8 "};
+    static char line[1 << 16];
+    FILE *f = fopen("/proc/cpuinfo", "r");
+    assert_non_null(f);
+    while (fgets(line, sizeof line, f) && strncmp(line, "flags", 5) != 0) continue;
+    fclose(f);
+    assert_memory_equal(line, "flags", 5);
+    for (int i = 0; i < ISA_COUNT; i++)
+        if (flags[i]) assert_int_equal(isa_available((isa)i), strstr(line, flags[i]) != NULL);
+}
+
 static void names_and_tables_match(void **state) {
     (void)state;
     isa parsed;
@@ -203,6 +220,7 @@ int main(void) {
         cmocka_unit_test(rope_is_its_formula),
         cmocka_unit_test(argmax_finds_the_lowest_index),
         cmocka_unit_test(argmax_tells_what_is_not_finite),
+        cmocka_unit_test(what_the_processor_has_is_seen),
         cmocka_unit_test(names_and_tables_match),
     };
     return cmocka_run_group_tests_name("ops", tests, set_float_mode, NULL);
