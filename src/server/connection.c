@@ -50,19 +50,25 @@ static void enter(connection *c, phase phase) {
 
 static void drop_input(connection *c) { evbuffer_drain(input(c), evbuffer_get_length(input(c))); }
 
+static void say_goodbye(connection *c) {
+    if (c->tls) SSL_shutdown(c->tls);
+    ERR_clear_error();
+    shutdown(bufferevent_getfd(c->bev), SHUT_WR);
+}
+
 // Our side is closed, the client's may take its time: to close with its bytes unread would reset the connection, and
 // take the reply from under its eyes.
 static void linger(connection *c) {
     if (c->client_done) return connection_free(c);
-    if (c->tls) SSL_shutdown(c->tls);
-    ERR_clear_error();
-    shutdown(bufferevent_getfd(c->bev), SHUT_WR);
+    say_goodbye(c);
     enter(c, LINGERING);
     drop_input(c);
 }
 
 void connection_close_idle(connection *c) {
-    if (c->phase == IDLE) linger(c);
+    if (c->phase != IDLE) return;
+    say_goodbye(c); // none of its bytes is unread: there is nothing to linger for
+    connection_free(c);
 }
 
 // ---- requests ------------------------------------------------------------------------------------------------------

@@ -87,7 +87,7 @@ struct exchange {
 
 void connection_open(http *h, int fd, const char *peer); // takes fd
 void connection_free(connection *c);                     // at once; the exchange's client is gone
-void connection_close_idle(connection *c);               // lets it end, if no request has begun
+void connection_close_idle(connection *c);               // frees it, if no request has begun
 void connection_end_exchange(connection *c);             // the reply is written: flush, then go on or close
 void connection_note_sent(connection *c, int64_t us);    // tells `sent`, unless bytes are pending
 

@@ -64,7 +64,10 @@ void http_stop_accepting(http *h) {
     if (h->draining) return;
     h->draining = true;
     listener_close_all(h);
-    for (connection *c = h->connections; c; c = c->next) connection_close_idle(c);
+    for (connection *c = h->connections, *next; c; c = next) {
+        next = c->next;
+        connection_close_idle(c);
+    }
     if (h->n_connections == 0) event_active(h->drained, EV_TIMEOUT, 0);
 }
 

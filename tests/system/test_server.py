@@ -1,5 +1,6 @@
 """The server from outside: OpenAI's own client, raw sockets, and what operators look at."""
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -264,6 +265,22 @@ def test_drain_lets_streams_finish():
                 text += piece
         assert text.count(b"event: end") == 1 and b'"finish_reason":"length"' in text
         assert s.process.wait(20) == 0
+
+
+def test_the_end_waits_for_no_idle_client():
+    """Clients that keep their connections and do nothing see an end, not a reset, and lose no reply they have yet to read."""
+    with served("--drain-seconds", 20) as s, contextlib.ExitStack() as clients:
+        idle = [clients.enter_context(s.connect()) for _ in range(20)]
+        for c in idle:
+            c.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+        for c in idle[10:]:
+            assert c.recv(65536).startswith(b"HTTP/1.1 200")
+        s.settled(alone=False)
+        s.process.terminate()
+        assert s.process.wait(4) == 0, "to linger takes 5 s"
+        for c in idle[:10]:
+            assert c.recv(65536).startswith(b"HTTP/1.1 200")
+        assert [c.recv(1) for c in idle] == [b""] * 20
 
 
 def test_a_second_signal_cancels():
