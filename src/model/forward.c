@@ -195,6 +195,15 @@ static rows rows_of_group(const run *r, uint32_t group) {
 // So many chunks for each group's rows.
 static op_chunks by_group(const run *r, uint32_t n) { return (op_chunks){n, r->n_groups, r->home}; }
 
+// The same for chunks of weights. If there is one group they are dealt out to the workers, since what is fetched ahead
+// at a chunk's end begins the next one: with 135 million weights decode is 1.07 times as fast, of 16 sequences 1.1
+// times. The last share may have a few chunks too many.
+static op_chunks by_share(const run *r, uint32_t n) {
+    if (r->n_groups > 1) return by_group(r, n);
+    const uint32_t n_workers = (uint32_t)r->n_workers, shares = n_workers < OP_MAX_GROUPS ? n_workers : OP_MAX_GROUPS;
+    return (op_chunks){(n + shares - 1) / shares, shares, (uint32_t)r->worker % shares};
+}
+
 static void describe_rows(run *r) {
     const model_config *c = &r->m->config;
     scratch *s = r->s;
@@ -273,21 +282,27 @@ static void multiply_panels(const run *r, const inputs *in, const float *x, cons
 
 // A chunk is some panels of a group's rows, a multiple of `unit`: about eight chunks a worker.
 typedef struct panels {
-    uint32_t total, per_chunk;
+    uint32_t total, per_chunk, chunks_a_group;
     op_chunks chunks;
 } panels;
 
 static panels panels_of(const run *r, uint32_t total, uint32_t unit) {
     uint32_t n_units = total / unit * r->n_groups / (8 * (uint32_t)r->n_workers), n = n_units ? n_units * unit : unit;
-    return (panels){total, n, by_group(r, (total + n - 1) / n)};
+    const uint32_t n_chunks = (total + n - 1) / n;
+    return (panels){total, n, n_chunks, by_share(r, n_chunks)};
+}
+
+static uint32_t first_panel(const panels *p, uint32_t chunk) { return chunk % p->chunks_a_group * p->per_chunk; }
+static uint32_t panels_of_chunk(const run *r, const panels *p, uint32_t chunk) {
+    const uint32_t left = p->total - first_panel(p, chunk);
+    return chunk >= r->n_groups * p->chunks_a_group ? 0 : left < p->per_chunk ? left : p->per_chunk;
 }
 
 #define for_panels(r, o, p, some, first, n)                                                                            \
     op_for_groups((o), (p).chunks,                                                                                     \
-                  chunk) for (uint32_t first = chunk % (p).chunks.per_group * (p).per_chunk,                           \
-                              n = (p).total - first < (p).per_chunk ? (p).total - first : (p).per_chunk;               \
-                              n; n = 0) for (rows some = rows_of_group((r), chunk / (p).chunks.per_group); some.n;     \
-                                             some.n = 0)
+                  chunk) for (uint32_t first = first_panel(&(p), chunk), n = panels_of_chunk((r), &(p), chunk); n;     \
+                              n = 0) for (rows some = rows_of_group((r), chunk / (p).chunks_a_group); some.n;          \
+                                          some.n = 0)
 
 // All rows times the whole matrix.
 static void multiply(const run *r, op *o, const inputs *in, const float *x, product p) {
@@ -350,7 +365,9 @@ static void place_head(const run *r, uint32_t layer_index, head_kind kind, uint3
 static void project_heads(const run *r, op *o, uint32_t layer_index, const product qkv[]) {
     const model_config *c = &r->m->config;
     const uint32_t total = c->n_heads + 2 * c->n_kv_heads, n_panels = c->head_dim / 16;
-    op_for_groups(o, by_group(r, total), chunk) {
+    const op_chunks all = by_share(r, total);
+    op_for_groups(o, all, chunk) {
+        if (chunk >= r->n_groups * total) continue;
         const rows some = rows_of_group(r, chunk / total);
         const uint32_t i = chunk % total;
         bool is_query = i < c->n_heads;
@@ -362,7 +379,7 @@ static void project_heads(const run *r, op *o, uint32_t layer_index, const produ
         for (uint32_t row = some.first; row < some.first + some.n; row++, x += p->stride)
             place_head(r, layer_index, kind, head, row, x);
     }
-    op_wait(o, total * r->n_groups);
+    op_wait(o, op_total(all));
 }
 
 // ---- the gated half of a layer -----------------------------------------------------------------------------------

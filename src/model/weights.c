@@ -136,8 +136,8 @@ static bool pack_all(binder *b, const model_options *o, pool *threads) {
     uint8_t *next = m->packed;
     for (size_t i = 0; i < b->n; i++) {
         weight *w = b->list[i].weight;
-        const gguf_tensor *after = b->list[i + 1 < b->n ? i + 1 : i].tensor; // read while this one is packed
-        gguf_expect(m->file, after->data, after->n_bytes);
+        const gguf_tensor *after = i + 1 < b->n ? b->list[i + 1].tensor : NULL; // read while this one is packed
+        if (after) gguf_expect(m->file, after->data, after->n_bytes);
         w->data = next;
         next += weight_bytes(w);
         pack_job job = {.b = &b->list[i], .n_chunks = (w->n_panels + PACK_CHUNK_PANELS - 1) / PACK_CHUNK_PANELS};
