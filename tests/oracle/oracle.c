@@ -62,7 +62,7 @@ static const config configs[] = {
     {"e", "avx512", 1, 64, 1, 32, KV_BF16, 0, 0, 0, SHARE | GUESS, false},
     {"f", "avx512", 2, 1, 1, 0, KV_BF16, 0, 160, 0, 0, false},
     {"g", "avx512", 1, 7, 5, 2, KV_BF16, 0, 160, 0, PREEMPT, true},
-    {"h", "avx512", 2, 64, 8, 5, KV_Q8_0, 0, 0, 0, ALL, false},
+    {"h", "avx512", 2, 64, 16, 5, KV_Q8_0, 0, 400, 0, ALL, false},
     {"i", "avx512", 1, 7, 6, 1, KV_Q8_0, 0, 160, 0, PREEMPT, false},
     {"j", "avx2", 2, 512, 32, 8, KV_BF16, 0, 0, 0, ALL, false},
     {"k", "avxvnni", 1, 64, 2, 16, KV_F16, 2048, 400, 0, SHARE | GUESS, false},
