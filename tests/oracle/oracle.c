@@ -61,7 +61,7 @@ static const config configs[] = {
     {"d", "avx512", 2, 7, 7, 3, KV_F16, 0, 400, 0, SHARE, false},
     {"e", "avx512", 1, 64, 1, 32, KV_BF16, 0, 0, 0, SHARE | GUESS, false},
     {"f", "avx512", 2, 1, 1, 0, KV_BF16, 0, 160, 0, 0, false},
-    {"g", "avx512", 1, 7, 5, 2, KV_BF16, 0, 160, 0, PREEMPT, true},
+    {"g", "avx512", 1, 16, 10, 2, KV_BF16, 0, 160, 0, PREEMPT, true},
     {"h", "avx512", 2, 64, 16, 5, KV_Q8_0, 0, 400, 0, ALL, false},
     {"i", "avx512", 1, 7, 6, 1, KV_Q8_0, 0, 160, 0, PREEMPT, false},
     {"j", "avx2", 2, 512, 32, 8, KV_BF16, 0, 0, 0, ALL, false},
@@ -73,7 +73,7 @@ static const config configs[] = {
     {"p", "scalar", 2, 64, 8, 2, KV_BF16, 96, 40, 12, 0, false},
     {"q", "scalar", 1, 7, 4, 1, KV_BF16, 64, 28, 12, 0, false},
     {"r", "scalar", 2, 1, 1, 0, KV_Q8_0, 0, 20, 8, 0, false},
-    {"s", NULL, 2, 512, 32, 6, KV_BF16, 0, 400, 0, ALL, true},
+    {"s", NULL, 2, 512, 32, 6, KV_BF16, 0, 400, 0, SHARE | GUESS, true},
     {"small", NULL, 2, 7, 3, 2, KV_BF16, 64, 24, 3, 0, true},
 };
 
