@@ -85,6 +85,7 @@ VERB void vf_store_f16(void *p, vf a) { _mm256_storeu_si256(p, _mm512_cvtps_ph(a
 VERB void prefetch(const void *p) { _mm_prefetch(p, _MM_HINT_T0); }
 
 VERB vi vi_load(const void *p) { return _mm512_loadu_si512(p); }
+VERB vi vf_bits(vf a) { return _mm512_castps_si512(a); }
 VERB vi vi_load_s8(const void *p) { return _mm512_cvtepi8_epi32(_mm_loadu_si128(p)); }
 VERB void vi_store_s8(int8_t *p, vi a) { _mm_storeu_si128((__m128i *)p, _mm512_cvtepi32_epi8(a)); }
 VERB vi vi_set1(int32_t x) { return _mm512_set1_epi32(x); }

@@ -180,6 +180,11 @@ VERB vi vi_load(const void *p) {
     memcpy(&r, p, sizeof r);
     return r;
 }
+VERB vi vf_bits(vf a) {
+    vi r;
+    memcpy(&r, &a, sizeof r);
+    return r;
+}
 VERB vi vi_load_s8(const void *p) {
     vi r;
     EACH_LANE r.v[i] = ((const int8_t *)p)[i];

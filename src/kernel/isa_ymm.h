@@ -133,6 +133,7 @@ VERB vi vi_load(const void *p) {
     const __m256i *v = p;
     return (vi){_mm256_loadu_si256(v), _mm256_loadu_si256(v + 1)};
 }
+VERB vi vf_bits(vf x) { return (vi){_mm256_castps_si256(x.a), _mm256_castps_si256(x.b)}; }
 VERB vi vi_load_s8(const void *p) {
     __m128i bytes = _mm_loadu_si128(p);
     return (vi){_mm256_cvtepi8_epi32(bytes), _mm256_cvtepi8_epi32(_mm_srli_si128(bytes, 8))};

@@ -56,12 +56,17 @@ float bf16_to_f32(uint16_t h);
 
 // ---- activations -------------------------------------------------------------------------------------------------
 
-// m rows of k activations, in the form that one act_group wants. Each group of consecutive activations (C32: 32, C256:
-// 256) is 12 bits wide: q in [-2032, 2032]; scale = amax/2032, q = rne(x * (2032/amax)), kept as 16*high + low with low
-// in 0..15. sum = Σq (int32) and ssum = scale * (float)sum per group of C32, sum16 = Σq (int16) per 16 of C256.
-// sum_parts has the latter once more as two bfloat16: the low byte and above it the rest, a multiple of 256.
-// A group whose scale would be denormal is all zero. One that holds a non-finite value has scale NaN and q = 0: the NaN
-// reaches every output. What 12 bits are for: docs/accuracy.md.
+// m rows of k activations, in the form that one act_group wants: groups of consecutive ones in whole steps of a scale,
+// q = 16*high + low with low in 0..15.
+//   C32   per 32: v = x rounded to bfloat16; scale = the least power of two with max |v| <= 2032*scale;
+//         q = rne(v/scale). sum = Σq, ssum = scale * (float)sum
+//   C256  per 256: scale = amax/2032, q = rne(x * (2032/amax)). sum16 = Σq of each 16; sum_parts: the same once more as
+//         two bfloat16, the low byte and above it the rest, a multiple of 256
+// A group whose scale would be denormal is all zero. One that holds a value that is not finite (C32: or of 2^112 and
+// more) has scale NaN and q = 0: the NaN reaches every output. What the bits are for: docs/accuracy.md.
+//
+// Acts are of the table that quantised them: AMX keeps tiles of 16 rows of C32 as bfloat16 q*scale, exact since each q
+// has at most 8 significant bits: of each four the first, third, second, fourth.
 //
 // Up to 8 rows lie together, more in tiles of 16, so that a tile's share of one group is contiguous, whatever k is:
 // group g of row r is number (r/tile * k/group + g) * tile + r%tile. The last tile may be partly used.
@@ -70,7 +75,7 @@ typedef struct acts {
     uint32_t m, k;
     const float *f; // F32: borrowed rows [m][f_stride]
     size_t f_stride;
-    int8_t *q;           // [groups][2][32 or 256]: high halves, then low ones
+    int8_t *q;           // [groups][2][32 or 256]: high halves, then low ones. AMX: as above, [groups][32]
     float *scale;        // [groups]
     int32_t *sum;        // C32: [groups]
     float *ssum;         // C32: [groups]

@@ -2,4 +2,4 @@
 #include "kernel/isa_avx2.h"
 #include "kernel/table.inc"
 
-const kernels kernels_avx2 = KERNEL_TABLE(ISA_AVX2, "avx2", matmul, attn_block);
+const kernels kernels_avx2 = KERNEL_TABLE(ISA_AVX2, "avx2", quantise, matmul, attn_block);

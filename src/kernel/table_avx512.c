@@ -8,5 +8,5 @@
 #include "kernel/attention_amx.inc"
 #include "kernel/matmul_amx.inc"
 
-const kernels kernels_avx512 = KERNEL_TABLE(ISA_AVX512, "avx512", matmul, attn_block);
-const kernels kernels_amx = KERNEL_TABLE(ISA_AMX, "amx", matmul_amx, attn_block_amx);
+const kernels kernels_avx512 = KERNEL_TABLE(ISA_AVX512, "avx512", quantise, matmul, attn_block);
+const kernels kernels_amx = KERNEL_TABLE(ISA_AMX, "amx", quantise_amx, matmul_amx, attn_block_amx);

@@ -3,4 +3,4 @@
 #include "kernel/isa_avxvnni.h"
 #include "kernel/table.inc"
 
-const kernels kernels_avxvnni = KERNEL_TABLE(ISA_AVXVNNI, "avxvnni", matmul, attn_block);
+const kernels kernels_avxvnni = KERNEL_TABLE(ISA_AVXVNNI, "avxvnni", quantise, matmul, attn_block);

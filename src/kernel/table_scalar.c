@@ -2,4 +2,4 @@
 #include "kernel/isa_scalar.h"
 #include "kernel/table.inc"
 
-const kernels kernels_scalar = KERNEL_TABLE(ISA_SCALAR, "scalar", matmul, attn_block);
+const kernels kernels_scalar = KERNEL_TABLE(ISA_SCALAR, "scalar", quantise, matmul, attn_block);

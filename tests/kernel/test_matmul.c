@@ -204,27 +204,46 @@ static int whole_of(const acts *a, uint32_t r, uint32_t k) {
     return 16 * q[0] + q[size];
 }
 
+// The same of a row as AMX keeps it.
+static float bf16_of(const acts *a, uint32_t r, uint32_t k) {
+    static const uint8_t place[] = {0, 2, 1, 3};
+    uint16_t bits;
+    memcpy(&bits, a->q + 64 * group_of(a, r, k) + 2 * (k % 32 / 4 * 4 + place[k % 4]), 2);
+    return bf16_to_f32(bits);
+}
+
+// What one block of a row of the file, whose activations are from k on, adds: C32.
+static float add_c32(format f, const quants *b, const acts *a, uint32_t k, float acc) {
+    int sum = 0;
+    for (uint32_t i = 0; i < 32; ++i) sum += (b->q[i] - f.zero) * whole_of(a, 0, k + i);
+    acc = fmaf((float)sum * a->scale[k / 32], f16_to_f32(b->d), acc);
+    return f.min ? fmaf(f16_to_f32(b->m), a->ssum[k / 32], acc) : acc;
+}
+
+static float add_c256(format f, const quants *b, const acts *a, uint32_t k, float acc) {
+    int sum = 0, mins = 0;
+    for (uint32_t i = 0; i < 256; ++i) {
+        sum += (b->q[i] - f.zero) * whole_of(a, 0, k + i) * b->sub[i / (uint32_t)f.sub];
+        if (f.min) mins += b->min[i / (uint32_t)f.sub] * whole_of(a, 0, k + i);
+    }
+    acc = fmaf((float)sum, f16_to_f32(b->d) * a->scale[k / 256], acc);
+    return f.min ? fmaf((float)mins, -(f16_to_f32(b->m) * a->scale[k / 256]), acc) : acc;
+}
+
 // One output by the definition at the head of matmul.inc, word for word, from a row of the file.
 static float canonical(format f, const uint8_t *src, const acts *a) {
     float acc = 0;
     uint32_t n = (uint32_t)format_block(f);
     for (uint32_t k = 0; k < a->k; k += n, src += format_block_bytes(f.type)) {
-        if (f.group == ACT_F32) {
-            float w;
-            weight_decode(f.type, src, 1, &w);
-            acc = fmaf(w, a->f[k], acc);
-            continue;
-        }
+        float w;
         quants b;
-        quants_read(f.type, src, &b);
-        int sum = 0, mins = 0;
-        for (uint32_t i = 0; i < n; ++i) {
-            sum += (b.q[i] - f.zero) * whole_of(a, 0, k + i) * (f.sub ? b.sub[i / (uint32_t)f.sub] : 1);
-            if (f.sub && f.min) mins += b.min[i / (uint32_t)f.sub] * whole_of(a, 0, k + i);
-        }
-        float d = f16_to_f32(b.d), m = f16_to_f32(b.m), scale = a->scale[k / n];
-        acc = fmaf((float)sum, d * scale, acc);
-        if (f.min) acc = f.sub ? fmaf((float)mins, -(m * scale), acc) : fmaf(m, a->ssum[k / n], acc);
+        if (f.group == ACT_F32)
+            weight_decode(f.type, src, 1, &w);
+        else
+            quants_read(f.type, src, &b);
+        acc = f.group == ACT_F32   ? fmaf(w, a->f[k], acc)
+              : f.group == ACT_C32 ? add_c32(f, &b, a, k, acc)
+                                   : add_c256(f, &b, a, k, acc);
     }
     return acc;
 }
@@ -276,6 +295,15 @@ static void test_equals_dot_in_double(void **state) {
     }
 }
 
+static void assert_bf16_agrees(const acts *amx, const acts *reference) {
+    for (uint32_t r = 0; r < amx->m; ++r)
+        for (uint32_t k = 0; k < amx->k; ++k) {
+            const float value = (float)whole_of(reference, r, k) * reference->scale[group_of(reference, r, k)],
+                        got = bf16_of(amx, r, k);
+            assert_true(isnan(value) ? isnan(got) : got == value);
+        }
+}
+
 static void test_quantise_agrees(void **state) {
     (void)state;
     enum { M = 12, K = 2048 };
@@ -292,10 +320,14 @@ static void test_quantise_agrees(void **state) {
     x[8 * K + 300] = -INFINITY;
     x[9 * K + 5] = -NAN;
     for (act_group group = ACT_C32; group <= ACT_C256; ++group) {
-        size_t n_bytes = acts_bytes(group, M, K);
+        size_t n_bytes = acts_bytes(group, M, K), q_bytes = 2 * ACT_TILE_ROWS * K;
         batch reference = quantised(tables[0], group, M, K, x);
         for (int t = 1; t < n_tables; ++t) {
             batch b = quantised(tables[t], group, M, K, x);
+            if (tables[t]->isa == ISA_AMX && group == ACT_C32) {
+                assert_bf16_agrees(&b.a, &reference.a);
+                memcpy(b.memory, reference.memory, q_bytes);
+            }
             assert_memory_equal(b.memory, reference.memory, n_bytes);
             free(b.memory);
         }
@@ -304,50 +336,93 @@ static void test_quantise_agrees(void **state) {
     free(x);
 }
 
+// Groups of row 0: 0 and 5 are random, 1 is zero, 2 would have a denormal scale, 3 the smallest one, 4 holds a NaN.
+static float *groups_of_all_kinds(act_group group, uint32_t n) {
+    const float steps = group == ACT_C32 ? 1024 : 2032;
+    float *x = random_rows(1, 6 * n);
+    for (uint32_t i = 0; i < n; ++i) {
+        x[1 * n + i] = 0;
+        x[2 * n + i] = (steps - 27) * FLT_MIN;
+        x[3 * n + i] = steps * FLT_MIN;
+    }
+    x[4 * n + 3] = NAN;
+    return x;
+}
+
+// How far the activation that x became may be from it: half a step; C32, and half of the last place of bfloat16.
+static float tolerance(act_group group, float x, float scale) {
+    return 0.501f * scale + (group == ACT_C32 ? fabsf(x) * 0x1p-8f : 0);
+}
+
+static void assert_sums(const acts *a) {
+    const uint32_t span = a->group == ACT_C32 ? 32 : 16;
+    for (uint32_t i = 0, sum = 0; i < a->k; ++i) {
+        sum += (uint32_t)whole_of(a, 0, i);
+        if ((i + 1) % span) continue;
+        if (a->group == ACT_C256) {
+            const uint32_t parts = a->sum_parts[i / 16];
+            assert_int_equal(a->sum16[i / 16], (int)sum);
+            assert_true(bf16_to_f32((uint16_t)parts) == (float)(sum & 255));
+            assert_true(bf16_to_f32((uint16_t)(parts >> 16)) == (float)(int)(sum & ~255u));
+        } else {
+            assert_int_equal(a->sum[i / 32], (int)sum);
+            if (i / 32 == 4)
+                assert_true(isnan(a->ssum[4]));
+            else
+                assert_true(a->ssum[i / 32] == a->scale[i / 32] * (float)(int)sum);
+        }
+        sum = 0;
+    }
+}
+
 static void test_quantise_means_what_it_says(void **state) {
     (void)state;
     for (act_group group = ACT_C32; group <= ACT_C256; ++group) {
-        uint32_t n = group == ACT_C32 ? 32 : 256, k = 6 * n;
-        int steps = 2032;
-        float *x = random_rows(1, k);
-        for (uint32_t i = 0; i < n; ++i) {
-            x[1 * n + i] = 0;
-            x[2 * n + i] = (float)(steps - 27) * FLT_MIN; // its scale would be denormal
-            x[3 * n + i] = (float)steps * FLT_MIN;
-        }
-        x[4 * n + 3] = NAN;
+        uint32_t n = group == ACT_C32 ? 32 : 256, k = 6 * n, scale_bits;
+        float *x = groups_of_all_kinds(group, n);
         batch b = quantised(tables[0], group, 1, k, x);
-        uint32_t scale_bits;
         memcpy(&scale_bits, &b.a.scale[4], 4);
         assert_int_equal(scale_bits, 0x7fc00000);
         assert_true(b.a.scale[1] == 0 && b.a.scale[2] == 0 && b.a.scale[3] == FLT_MIN);
         for (uint32_t i = 0; i < k; ++i) {
             uint32_t g = i / n;
             if (g == 1 || g == 2 || g == 4) assert_int_equal(whole_of(&b.a, 0, i), 0);
-            if (g == 3) assert_int_equal(whole_of(&b.a, 0, i), steps);
-            if (g == 0 || g == 5)
-                assert_true(fabsf((float)whole_of(&b.a, 0, i) * b.a.scale[g] - x[i]) <= 0.501f * b.a.scale[g]);
+            if (g == 3) assert_int_equal(whole_of(&b.a, 0, i), group == ACT_C32 ? 1024 : 2032);
+            if (g != 0 && g != 5) continue;
+            assert_true(fabsf((float)whole_of(&b.a, 0, i) * b.a.scale[g] - x[i]) <=
+                        tolerance(group, x[i], b.a.scale[g]));
         }
-        for (uint32_t i = 0, sum = 0; i < k; ++i) {
-            uint32_t span = group == ACT_C32 ? 32 : 16;
-            sum += (uint32_t)whole_of(&b.a, 0, i);
-            if ((i + 1) % span) continue;
-            assert_int_equal(group == ACT_C32 ? b.a.sum[i / 32] : b.a.sum16[i / 16], (int)sum);
-            if (group == ACT_C256) {
-                const uint32_t parts = b.a.sum_parts[i / 16];
-                assert_true(bf16_to_f32((uint16_t)parts) == (float)(sum & 255));
-                assert_true(bf16_to_f32((uint16_t)(parts >> 16)) == (float)(int)(sum & ~255u));
-            }
-            if (group == ACT_C32 && i / n != 4) assert_true(b.a.ssum[i / 32] == b.a.scale[i / 32] * (float)(int)sum);
-            if (group == ACT_C32 && i / n == 4) assert_true(isnan(b.a.ssum[i / 32]));
-            sum = 0;
-        }
+        assert_sums(&b.a);
         free(x), free(b.memory);
     }
 }
 
-// The extremes of every integer: saturation anywhere would show. Scales are 1. Every fourth row has large odd sums,
-// which a float has to round, once.
+// C32: the largest is of 1020 to 2032 steps, the step is a power of two, eight bits are significant;
+// what is not representable counts as not finite.
+static void test_steps_are_powers_of_two(void **state) {
+    (void)state;
+    enum { N = 4096 };
+    float *x = random_rows(1, 32 * N);
+    for (int i = 0; i < 32 * N; ++i) x[i] = ldexpf(x[i], i / 32 % 210 - 112);
+    x[32 * (N - 1)] = 0x1.fep111f, x[32 * (N - 2)] = -0x1.ffp111f, x[0] = 0x1.fep90f;
+    batch b = quantised(tables[0], ACT_C32, 1, 32 * N, x);
+    for (int g = 0; g < N - 2; ++g) {
+        int most = 0, exponent;
+        assert_true(frexpf(b.a.scale[g], &exponent) == 0.5f);
+        for (uint32_t i = 0; i < 32; ++i) {
+            int q = abs(whole_of(&b.a, 0, 32 * (uint32_t)g + i)), odd = q;
+            while (odd && odd % 2 == 0) odd /= 2;
+            assert_true(odd < 256);
+            if (q > most) most = q;
+        }
+        assert_true(most >= 1020 && most <= 2032);
+    }
+    assert_true(isfinite(b.a.scale[N - 1]) && isnan(b.a.scale[N - 2]));
+    free(x), free(b.memory);
+}
+
+// The extremes of every integer: saturation anywhere would show. The weights' scales are 1. Every fourth row has large
+// odd sums, which a float has to round, once.
 static void test_extreme_quants(void **state) {
     (void)state;
     enum { COLS = 512, ROWS = 32, M = 12 };
@@ -367,7 +442,7 @@ static void test_extreme_quants(void **state) {
             float *x = take(M * COLS * 4);
             for (int k = 0; k < M * COLS; ++k) {
                 const float kinds[] = {1, -1, k % 2 ? 1 : -1, 1 - 0.1f * (float)random_bits() * 0x1p-32f};
-                x[k] = kinds[k / COLS % 4];
+                x[k] = 0x1.fcp0f * kinds[k / COLS % 4]; // 2032 steps of 2^-10
             }
             float *reference = product(tables[0], &w, x, M);
             for (int t = 1; t < n_tables; ++t) {
@@ -425,6 +500,7 @@ int main(void) {
         cmocka_unit_test(test_equals_dot_in_double),        cmocka_unit_test(test_quantise_agrees),
         cmocka_unit_test(test_quantise_means_what_it_says), cmocka_unit_test(test_extreme_quants),
         cmocka_unit_test(test_nan_stays_in_its_row),        cmocka_unit_test(test_all_halves),
+        cmocka_unit_test(test_steps_are_powers_of_two),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

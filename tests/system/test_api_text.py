@@ -138,8 +138,8 @@ def test_scores_are_the_reference(small):
     told = client.completions.create(model="tiny", prompt=text, echo=True, logprobs=1, max_tokens=0).choices[0].logprobs
     expected = log_softmax(reference.forward(ids))
     for t in range(1, len(ids)):
-        assert abs(told.token_logprobs[t] - expected[t - 1, ids[t]]) < 0.05
-        assert abs(max(told.top_logprobs[t].values()) - expected[t - 1].max()) < 0.05
+        assert abs(told.token_logprobs[t] - expected[t - 1, ids[t]]) < 0.15
+        assert abs(max(told.top_logprobs[t].values()) - expected[t - 1].max()) < 0.15
 
 
 @pytest.mark.parametrize("prompt", [PROMPT, GREEK])

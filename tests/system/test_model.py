@@ -61,10 +61,13 @@ def divergence(reference, other):
     return (np.exp(p) * (p - q)).sum(axis=1)
 
 
-def check(rf, logits, tiny, tmp_path):
+EXACT, PER_32 = {"f16": 1e-4, "bf16": 1e-3}, {"f16": 1e-3, "bf16": 2e-3}  # mean KL, by what the cache holds
+
+
+def check(rf, logits, tiny, tmp_path, limits=EXACT):
     path = tiny.write(tmp_path / "tiny.gguf")
     reference = Llama(path).forward(tokens_of(rf, path))
-    for kv, limit in (("f16", 1e-4), ("bf16", 1e-3)):
+    for kv, limit in limits.items():
         ours = logits(path, "--kv-type", kv, n_vocab=reference.shape[1])
         assert ours.shape == reference.shape
         kl = divergence(reference, ours)
@@ -75,19 +78,20 @@ def check(rf, logits, tiny, tmp_path):
 
 @pytest.mark.parametrize("quant", FORMATS)
 def test_every_format(rf, logits, isas, tmp_path, quant):
-    path = check(rf, logits, Tiny(quant=quant), tmp_path)
+    scaled_per_32 = quant in ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0")  # these meet activations in bfloat16
+    path = check(rf, logits, Tiny(quant=quant), tmp_path, PER_32 if scaled_per_32 else EXACT)
     seen = {hashlib.sha256(logits(path, "--isa", isa, "-t", t, n_vocab=264).tobytes()).hexdigest() for isa in isas for t in (1, 2)}
     assert len(seen) == 1
 
 
 def with_rope(kind, **more):
-    t = Tiny()
+    t = Tiny(quant="F16")
     t.metadata = {"rope.scaling.type": kind, **{f"rope.scaling.{k}": v for k, v in more.items()}}
     return t
 
 
 def with_(**fields):
-    t = Tiny()
+    t = Tiny(quant="F16")
     for name, value in fields.items():
         setattr(t, name, value)
     return t
@@ -104,18 +108,18 @@ VARIANTS = {
     "linear": lambda: with_rope("linear", factor=4.0),
     "yarn": lambda: with_rope("yarn", factor=8.0, original_context_length=32),
     "llama 3 factors": lambda: with_(extra={"rope_freqs.weight": np.linspace(1, 8, 32).astype(np.float32)}),
-    "qwen2": lambda: Tiny(arch="qwen2"),
+    "qwen2": lambda: Tiny(arch="qwen2", quant="F16"),
 }
 
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_every_knob(rf, logits, tmp_path, name):
-    check(rf, logits, VARIANTS[name](), tmp_path)
+    check(rf, logits, VARIANTS[name](), tmp_path, PER_32 if name == "mixed types" else EXACT)
 
 
 def test_knobs_matter(rf, logits, tmp_path):
     """Each knob changes the answer: none of the comparisons above holds because a knob is ignored by both sides."""
-    plain = logits(Tiny().write(tmp_path / "plain.gguf"), n_vocab=264)
+    plain = logits(Tiny(quant="F16").write(tmp_path / "plain.gguf"), n_vocab=264)
     for name in ("theta", "epsilon", "linear", "yarn", "llama 3 factors"):
         other = logits(VARIANTS[name]().write(tmp_path / "other.gguf"), n_vocab=264)
         assert divergence(plain, other).mean() > 1e-3, name

@@ -1,6 +1,6 @@
 """What each rounding costs: mean KL (nats) against the f32 reference and top-1 agreement, by emulation in numpy.
 
-Narrow: int8 activations with a scale per 32. Wide: |q| <= 2032 (12 bits in two planes), the engine's form.
+Narrow: int8 activations with a scale per 32. Wide: |q| <= 2032 (12 bits in two planes).
 
     kl_study.py MODEL.gguf [--cut N] [--no-long] [--rows NAME ...] [>> OUT]
 """
