@@ -24,8 +24,8 @@ enum { MIN_NONE, MIN_OWN, MIN_NIBBLE }; // MIN_NIBBLE: a byte holds the sub-scal
     X(Q8_0, ACT_C32, 8, 0, 128, 0, MIN_NONE, 0, 0, 0, 2, 32, 0, 0)                                                     \
     X(Q2_K, ACT_C256, 2, 0, 0, 16, MIN_NIBBLE, 80, 82, 0, 16, 32, 0, 0)                                                \
     X(Q3_K, ACT_C256, 2, 1, 4, 16, MIN_NONE, 108, 0, 96, 32, 32, 0, 32)                                                \
-    X(Q4_K, ACT_C256, 4, 0, 0, 32, MIN_OWN, 0, 2, 4, 16, 32, 0, 0)                                                     \
-    X(Q5_K, ACT_C256, 4, 1, 0, 32, MIN_OWN, 0, 2, 4, 48, 32, 16, 32)                                                   \
+    X(Q4_K, ACT_C32, 4, 0, 0, 32, MIN_OWN, 0, 2, 4, 16, 32, 0, 0)                                                     \
+    X(Q5_K, ACT_C32, 4, 1, 0, 32, MIN_OWN, 0, 2, 4, 48, 32, 16, 32)                                                   \
     X(Q6_K, ACT_C256, 4, 2, 32, 16, MIN_NONE, 208, 0, 192, 0, 64, 128, 32)
 
 typedef struct format {
@@ -36,13 +36,13 @@ typedef struct format {
 } format;
 
 // The packed layout; see pack.c.
-static inline int format_block(format f) { return f.group == ACT_C256 ? 256 : f.group == ACT_C32 ? 32 : 1; }
-static inline int format_record_k(format f) { return f.group == ACT_C256 ? 256 : f.group == ACT_C32 ? 64 : 1; }
+static inline int format_block(format f) { return f.group == ACT_F32 ? 1 : f.sub ? 256 : 32; }
+static inline int format_record_k(format f) { return f.group == ACT_F32 ? 1 : f.sub ? 256 : 64; }
 static inline int format_chunk_quads(format f) { return f.sub == 16 ? 16 : 8; }
 static inline int format_chunk_bytes(format f) { return format_chunk_quads(f) * 8 * (f.low_bits + f.high_bits); }
 static inline int format_n_chunks(format f) { return format_record_k(f) / (4 * format_chunk_quads(f)); }
 static inline int format_header_bytes(format f) {
-    if (f.group == ACT_C32) return f.min ? 128 : 64;
+    if (!f.sub) return f.min ? 128 : 64;
     return 64 + 16 * (256 / f.sub) * (f.min == MIN_OWN ? 2 : 1);
 }
 static inline int format_record_bytes(format f) {

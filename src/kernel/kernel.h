@@ -22,8 +22,8 @@ typedef enum isa { ISA_SCALAR, ISA_AVX2, ISA_AVXVNNI, ISA_AVX512, ISA_AMX, ISA_C
 // How activations meet a weight format.
 typedef enum act_group {
     ACT_F32 = 0,  // F32, F16, BF16: f32 activations, fma over k ascending
-    ACT_C32 = 1,  // Q4_0 Q4_1 Q5_0 Q5_1 Q8_0: integer activations with a scale per 32
-    ACT_C256 = 2, // Q2_K .. Q6_K: integer activations with a scale per 256
+    ACT_C32 = 1,  // Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q4_K Q5_K: integer activations with a scale per 32
+    ACT_C256 = 2, // Q2_K Q3_K Q6_K: integer activations with a scale per 256
 } act_group;
 
 // A matrix of `rows` output rows by `cols` inputs, packed: panels of 16 output rows, k ascending, lossless.

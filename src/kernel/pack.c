@@ -40,7 +40,7 @@ typedef struct place {
 } place;
 
 FOLD place place_of(const format f, uint8_t *panel, size_t b, uint32_t lane) {
-    if (f.group == ACT_C32) {
+    if (!f.sub) {
         uint8_t *record = panel + b / 2 * (size_t)format_record_bytes(f);
         uint8_t *d = record + 32 * (b % 2) + 2 * lane;
         uint8_t *chunk = record + format_header_bytes(f) + b % 2 * (size_t)format_chunk_bytes(f);

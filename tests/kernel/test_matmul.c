@@ -134,7 +134,8 @@ static void test_instruction_sets_agree(void **state) {
     static const uint32_t row_counts[] = {1, 2, 9, 5, 13, 16, 33};
     for (int i = 0; i < N_TYPES; ++i)
         for (int j = 0; j < 5; ++j) {
-            weight w = random_weight(types[i], j % 2 ? 37 : 64, cols_of[format_find(types[i])->group][j]);
+            weight w = random_weight(types[i], j % 2 ? 37 : 64,
+                                     cols_of[format_find(types[i])->sub ? ACT_C256 : format_find(types[i])->group][j]);
             uint32_t m = row_counts[(i * 5 + j) % 7];
             float *x = random_rows(m, w.cols), *reference = product(tables[0], &w, x, m);
             for (int t = 1; t < n_tables; ++t) {
@@ -156,7 +157,8 @@ static void test_batch_and_split_do_not_matter(void **state) {
     static const uint32_t parts[] = {1, 2, 3, 4, 5, 6, 7, 8, 11, 16, 23, 32, 64};
     for (int t = n_tables - 1; t >= (n_tables > 1); --t)
         for (int i = 0; i < N_TYPES; ++i) {
-            weight w = random_weight(types[i], 16 * PANELS, format_find(types[i])->group == ACT_C32 ? 96 : 256);
+            weight w = random_weight(types[i], 16 * PANELS,
+                                     format_find(types[i])->group == ACT_C32 && !format_find(types[i])->sub ? 96 : 256);
             float *x = random_rows(M, w.cols), *whole = product(tables[t], &w, x, M), *out = take(M * STRIDE * 4);
             for (size_t p = 0, row = 0; p < sizeof parts / sizeof *parts; row += parts[p++]) {
                 float *part = product(tables[t], &w, x + row * w.cols, parts[p]);
@@ -175,7 +177,7 @@ static void test_batch_and_split_do_not_matter(void **state) {
 
 // Slices of k, patches of rows and panels, and what is left of each: every row as alone.
 static void assert_rows_are_as_alone(const kernels *t, uint32_t type, uint32_t m, uint32_t n_panels) {
-    const uint32_t cols = format_find(type)->group == ACT_C256 ? 4096 + 256 : 4096 + 256 + 32, stride = 16 * n_panels;
+    const uint32_t cols = format_find(type)->sub ? 4096 + 256 : 4096 + 256 + 32, stride = 16 * n_panels;
     weight w = random_weight(type, stride, cols);
     float *x = random_rows(m, cols), *whole = product(t, &w, x, m);
     const uint32_t looked_at[] = {0, m / 4, m / 2, m - 1};
@@ -227,6 +229,17 @@ static float add_c32(format f, const quants *b, const acts *a, uint32_t k, float
     return f.min ? fmaf(f16_to_f32(b->m), a->ssum[k / 32], acc) : acc;
 }
 
+// The same of a super-block.
+static float add_k32(format f, const quants *b, const acts *a, uint32_t k, float acc) {
+    for (uint32_t j = 0; j < 8; ++j) {
+        int sum = 0;
+        for (uint32_t i = 32 * j; i < 32 * j + 32; ++i) sum += (b->q[i] - f.zero) * whole_of(a, 0, k + i);
+        acc = fmaf((float)sum * a->scale[k / 32 + j], f16_to_f32(b->d) * (float)b->sub[j], acc);
+        acc = fmaf(-f16_to_f32(b->m) * (float)b->min[j], a->ssum[k / 32 + j], acc);
+    }
+    return acc;
+}
+
 static float add_c256(format f, const quants *b, const acts *a, uint32_t k, float acc) {
     int sum = 0, mins = 0;
     for (uint32_t i = 0; i < 256; ++i) {
@@ -249,7 +262,7 @@ static float canonical(format f, const uint8_t *src, const acts *a) {
         else
             quants_read(f.type, src, &b);
         acc = f.group == ACT_F32   ? fmaf(w, a->f[k], acc)
-              : f.group == ACT_C32 ? add_c32(f, &b, a, k, acc)
+              : f.group == ACT_C32 ? (f.sub ? add_k32 : add_c32)(f, &b, a, k, acc)
                                    : add_c256(f, &b, a, k, acc);
     }
     return acc;

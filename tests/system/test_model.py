@@ -78,7 +78,7 @@ def check(rf, logits, tiny, tmp_path, limits=EXACT):
 
 @pytest.mark.parametrize("quant", FORMATS)
 def test_every_format(rf, logits, isas, tmp_path, quant):
-    scaled_per_32 = quant in ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0")  # these meet activations in bfloat16
+    scaled_per_32 = quant in ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q4_K", "Q5_K")  # these meet activations in bfloat16
     path = check(rf, logits, Tiny(quant=quant), tmp_path, PER_32 if scaled_per_32 else EXACT)
     seen = {hashlib.sha256(logits(path, "--isa", isa, "-t", t, n_vocab=264).tobytes()).hexdigest() for isa in isas for t in (1, 2)}
     assert len(seen) == 1
