@@ -24,8 +24,8 @@ enum { MIN_NONE, MIN_OWN, MIN_NIBBLE }; // MIN_NIBBLE: a byte holds the sub-scal
     X(Q8_0, ACT_C32, 8, 0, 128, 0, MIN_NONE, 0, 0, 0, 2, 32, 0, 0)                                                     \
     X(Q2_K, ACT_C256, 2, 0, 0, 16, MIN_NIBBLE, 80, 82, 0, 16, 32, 0, 0)                                                \
     X(Q3_K, ACT_C256, 2, 1, 4, 16, MIN_NONE, 108, 0, 96, 32, 32, 0, 32)                                                \
-    X(Q4_K, ACT_C32, 4, 0, 0, 32, MIN_OWN, 0, 2, 4, 16, 32, 0, 0)                                                     \
-    X(Q5_K, ACT_C32, 4, 1, 0, 32, MIN_OWN, 0, 2, 4, 48, 32, 16, 32)                                                   \
+    X(Q4_K, ACT_C32, 4, 0, 0, 32, MIN_OWN, 0, 2, 4, 16, 32, 0, 0)                                                      \
+    X(Q5_K, ACT_C32, 4, 1, 0, 32, MIN_OWN, 0, 2, 4, 48, 32, 16, 32)                                                    \
     X(Q6_K, ACT_C256, 4, 2, 32, 16, MIN_NONE, 208, 0, 192, 0, 64, 128, 32)
 
 typedef struct format {
