@@ -157,8 +157,7 @@ static void test_batch_and_split_do_not_matter(void **state) {
     static const uint32_t parts[] = {1, 2, 3, 4, 5, 6, 7, 8, 11, 16, 23, 32, 64};
     for (int t = n_tables - 1; t >= (n_tables > 1); --t)
         for (int i = 0; i < N_TYPES; ++i) {
-            weight w = random_weight(types[i], 16 * PANELS,
-                                     format_find(types[i])->group == ACT_C32 && !format_find(types[i])->sub ? 96 : 256);
+            weight w = random_weight(types[i], 16 * PANELS, format_block(*format_find(types[i])) == 32 ? 96 : 256);
             float *x = random_rows(M, w.cols), *whole = product(tables[t], &w, x, M), *out = take(M * STRIDE * 4);
             for (size_t p = 0, row = 0; p < sizeof parts / sizeof *parts; row += parts[p++]) {
                 float *part = product(tables[t], &w, x + row * w.cols, parts[p]);
@@ -221,21 +220,15 @@ static float bf16_of(const acts *a, uint32_t r, uint32_t k) {
     return bf16_to_f32(bits);
 }
 
-// What one block of a row of the file, whose activations are from k on, adds: C32.
+// What one block of a row of the file, whose activations are from k on, adds: C32, of a K format eight times 32.
 static float add_c32(format f, const quants *b, const acts *a, uint32_t k, float acc) {
-    int sum = 0;
-    for (uint32_t i = 0; i < 32; ++i) sum += (b->q[i] - f.zero) * whole_of(a, 0, k + i);
-    acc = fmaf((float)sum * a->scale[k / 32], f16_to_f32(b->d), acc);
-    return f.min ? fmaf(f16_to_f32(b->m), a->ssum[k / 32], acc) : acc;
-}
-
-// The same of a super-block.
-static float add_k32(format f, const quants *b, const acts *a, uint32_t k, float acc) {
-    for (uint32_t j = 0; j < 8; ++j) {
+    for (uint32_t j = 0; j < (uint32_t)format_block(f) / 32; ++j) {
+        const float d = f16_to_f32(b->d) * (f.sub ? (float)b->sub[j] : 1),
+                    m = f16_to_f32(b->m) * (f.sub ? -(float)b->min[j] : 1);
         int sum = 0;
         for (uint32_t i = 32 * j; i < 32 * j + 32; ++i) sum += (b->q[i] - f.zero) * whole_of(a, 0, k + i);
-        acc = fmaf((float)sum * a->scale[k / 32 + j], f16_to_f32(b->d) * (float)b->sub[j], acc);
-        acc = fmaf(-f16_to_f32(b->m) * (float)b->min[j], a->ssum[k / 32 + j], acc);
+        acc = fmaf((float)sum * a->scale[k / 32 + j], d, acc);
+        if (f.min) acc = fmaf(m, a->ssum[k / 32 + j], acc);
     }
     return acc;
 }
@@ -262,7 +255,7 @@ static float canonical(format f, const uint8_t *src, const acts *a) {
         else
             quants_read(f.type, src, &b);
         acc = f.group == ACT_F32   ? fmaf(w, a->f[k], acc)
-              : f.group == ACT_C32 ? (f.sub ? add_k32 : add_c32)(f, &b, a, k, acc)
+              : f.group == ACT_C32 ? add_c32(f, &b, a, k, acc)
                                    : add_c256(f, &b, a, k, acc);
     }
     return acc;
