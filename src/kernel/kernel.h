@@ -135,6 +135,7 @@ typedef struct attn_job {
     const float *q[ATTN_MAX_QUERIES];
     uint32_t n_keys[ATTN_MAX_QUERIES];
     const uint8_t *pages[ATTN_BLOCK / KV_PAGE_TOKENS]; // this layer and head inside each page; only as many as needed
+    const uint8_t *after;                              // the first page of the next job, to be fetched, or null
     float *max, *sum;                                  // [n_q]
     float *out;                                        // [n_q][head_dim]
 } attn_job;

@@ -427,13 +427,14 @@ static size_t part_index(const run *r, uint32_t slot, uint32_t block) {
 }
 
 static void attend_block(const run *r, uint32_t layer_index, const tile *t, const query *q, uint32_t n_q,
-                         uint32_t block, uint32_t slot) {
+                         uint32_t block, uint32_t slot, const uint8_t *after) {
     const model_config *c = &r->m->config;
     const scratch *s = r->s;
     size_t part = part_index(r, slot, block);
     attn_job job = {.kv_type = r->m->kv_type,
                     .n_q = n_q,
                     .head_dim = c->head_dim,
+                    .after = after,
                     .max = s->part_max + part,
                     .sum = s->part_sum + part,
                     .out = s->part_out + part * c->head_dim};
@@ -471,6 +472,15 @@ static void merge_tile(const run *r, const query *q, uint32_t n_q, uint32_t slot
 
 static uint32_t tile_blocks(const query *q, uint32_t n_q) { return max_blocks(q[n_q - 1].n_keys); }
 
+// The page with which a worker most likely goes on: of the next block or the next tile. Null if there is none.
+static const uint8_t *after_block(const run *r, uint32_t layer_index, uint32_t tile_index, uint32_t block,
+                                  uint32_t n_blocks) {
+    const bool last = block + 1 == n_blocks;
+    if (last && ++tile_index == r->n_tiles) return NULL;
+    const tile *t = &r->s->tiles[tile_index];
+    return page_of(r, t->seq, last ? 0 : (block + 1) * (ATTN_BLOCK / KV_PAGE_TOKENS), layer_index, t->kv_head);
+}
+
 // Many tiles, or tiles of one block: a worker takes whole tiles. They lie as their rows do, so that a group's are about
 // those of its rows.
 static void attend_tiles(const run *r, uint32_t layer_index, op *o, const weight *output) {
@@ -480,7 +490,8 @@ static void attend_tiles(const run *r, uint32_t layer_index, op *o, const weight
         if (c >= r->n_tiles) continue;
         const tile *t = &r->s->tiles[c];
         uint32_t n_q = tile_queries(r, t, q), slot = (uint32_t)r->worker;
-        for (uint32_t b = 0; b < tile_blocks(q, n_q); b++) attend_block(r, layer_index, t, q, n_q, b, slot);
+        for (uint32_t b = 0; b < tile_blocks(q, n_q); b++)
+            attend_block(r, layer_index, t, q, n_q, b, slot, after_block(r, layer_index, c, b, tile_blocks(q, n_q)));
         merge_tile(r, q, n_q, slot, output);
     }
     op_wait(o, op_total(all));
@@ -492,7 +503,7 @@ static void attend_blocks(const run *r, uint32_t layer_index, op *o, op *merge, 
     op_for(o, r->n_tiles * r->n_blocks, c) {
         uint32_t slot = c / r->n_blocks, b = c % r->n_blocks;
         uint32_t n_q = tile_queries(r, &r->s->tiles[slot], q);
-        if (b < tile_blocks(q, n_q)) attend_block(r, layer_index, &r->s->tiles[slot], q, n_q, b, slot);
+        if (b < tile_blocks(q, n_q)) attend_block(r, layer_index, &r->s->tiles[slot], q, n_q, b, slot, NULL);
     }
     op_wait(o, r->n_tiles * r->n_blocks);
     op_for(merge, r->n_tiles, slot) {
