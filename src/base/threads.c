@@ -81,6 +81,9 @@ void ops_reset(op *ops, size_t n_ops) {
 
 void op_finish(op *o, uint32_t n_chunks) { word_count(&o->done, n_chunks); }
 void op_wait(op *o, uint32_t n_chunks) { word_wait(&o->done, n_chunks); }
+bool op_done(const op *o, uint32_t n_chunks) {
+    return (atomic_load_explicit(&o->done, memory_order_acquire) & ~SLEEPER) == n_chunks;
+}
 
 void threads_set_float_mode(void) { _mm_setcsr(_mm_getcsr() | MXCSR_FTZ_DAZ); }
 

@@ -56,6 +56,8 @@ static inline uint32_t op_claim(op *o, op_chunks all) {
 }
 void op_finish(op *o, uint32_t n_chunks); // one claimed chunk is done; wakes the waiters after the last one
 void op_wait(op *o, uint32_t n_chunks);   // until all chunks are done: bounded spin, then futex
+// Whether all chunks are done, and what they wrote can be read. Who finished the last one sees that they are.
+bool op_done(const op *o, uint32_t n_chunks);
 
 // Runs the statement that follows for each chunk this worker claims; then waits until the op is done everywhere.
 //   op_for(&ops[i], n, c) matmul(..., c);

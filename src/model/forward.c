@@ -304,11 +304,25 @@ static uint32_t panels_of_chunk(const run *r, const panels *p, uint32_t chunk) {
                               n = 0) for (rows some = rows_of_group((r), chunk / (p).chunks_a_group); some.n;          \
                                           some.n = 0)
 
+// An op whose chunks are all claimed, and may still be under way. At the end of a step pool_run waits for it.
+typedef struct pending {
+    op *o;
+    uint32_t n_chunks;
+} pending;
+
+// Whether to go on with an op of n_next chunks. If it has but one, who ends the op before takes it and the others wait
+// for that alone: a wait less.
+static bool goes_on(pending before, uint32_t n_next) {
+    if (n_next == 1) return op_done(before.o, before.n_chunks);
+    op_wait(before.o, before.n_chunks);
+    return true;
+}
+
 // All rows times the whole matrix.
-static void multiply(const run *r, op *o, const inputs *in, const float *x, product p) {
+static pending multiply(const run *r, op *o, const inputs *in, const float *x, product p) {
     const panels all = panels_of(r, p.w->n_panels, 2);
     for_panels(r, o, all, some, first, n) multiply_panels(r, in, x, &p, some, first, n);
-    op_wait(o, op_total(all.chunks));
+    return (pending){o, op_total(all.chunks)};
 }
 
 // ---- row-wise ops ------------------------------------------------------------------------------------------------
@@ -317,7 +331,8 @@ static void multiply(const run *r, op *o, const inputs *in, const float *x, prod
     op_for_groups((o), row_chunks(r), chunk) for (rows some = rows_of_chunk((r), chunk); some.n;                       \
                                                   some.n = 0) for (uint32_t row = some.first;                          \
                                                                    row < some.first + some.n; row++)
-#define wait_rows(r, o) op_wait((o), op_total(row_chunks(r)))
+#define rows_pending(r, o) ((pending){(o), op_total(row_chunks(r))})
+#define wait_rows(r, o)    op_wait((o), op_total(row_chunks(r)))
 
 static op_chunks row_chunks(const run *r) { return by_group(r, (r->group_rows + ROW_CHUNK - 1) / ROW_CHUNK); }
 
@@ -329,16 +344,19 @@ static rows rows_of_chunk(const run *r, uint32_t chunk) {
 }
 
 // Residual add (when there is something to add), norm, and the forms that the next products want.
-static void norm_rows(const run *r, op *o, bool add, const float *norm, inputs *in, const product *p, int n_products) {
+static void norm_rows(const run *r, pending before, op *o, bool add, const float *norm, inputs *in, const product *p,
+                      int n_products) {
     const model_config *c = &r->m->config;
     const kernels *k = r->m->kernels;
     scratch *s = r->s;
     const size_t stride = row_floats(c->d_model);
-    for_rows(r, o, row) {
-        float *x = s->x + row * stride, *h = s->h + row * stride;
-        if (add) k->add(x, s->y + row * stride, c->d_model);
-        k->rmsnorm(x, norm, c->rms_eps, c->d_model, h);
-        prepare(k, in, p, n_products, row, h);
+    if (goes_on(before, op_total(row_chunks(r)))) {
+        for_rows(r, o, row) {
+            float *x = s->x + row * stride, *h = s->h + row * stride;
+            if (add) k->add(x, s->y + row * stride, c->d_model);
+            k->rmsnorm(x, norm, c->rms_eps, c->d_model, h);
+            prepare(k, in, p, n_products, row, h);
+        }
     }
     wait_rows(r, o);
 }
@@ -528,24 +546,24 @@ static void attend(const run *r, uint32_t layer_index, op *o, op *merge, op *gro
 
 // ---- the line of ops ---------------------------------------------------------------------------------------------
 
-static void run_layer(const run *r, uint32_t i, op *o) {
+static pending run_layer(const run *r, uint32_t i, pending before, op *o) {
     const layer *l = &r->m->layers[i];
     scratch *s = r->s;
     product qkv[] = {
         [QUERY] = product_to(&l->q, s->q), [KEY] = product_to(&l->k, s->k), [VALUE] = product_to(&l->v, s->v)};
     product output = product_to(&l->o, s->y), gate = product_to(&l->gate, s->gate), up = product_to(&l->up, s->up);
 
-    norm_rows(r, &o[0], i > 0, l->attn_norm, &s->in_qkv, qkv, 3);
+    norm_rows(r, before, &o[0], i > 0, l->attn_norm, &s->in_qkv, qkv, 3);
     project_heads(r, &o[1], i, qkv);
     attend(r, i, &o[2], &o[3], &o[4], output);
-    multiply(r, &o[5], &s->in_att, s->att, output);
-    norm_rows(r, &o[6], true, l->ffn_norm, &s->in_up, (const product[]){gate, up}, 2);
+    before = multiply(r, &o[5], &s->in_att, s->att, output);
+    norm_rows(r, before, &o[6], true, l->ffn_norm, &s->in_up, (const product[]){gate, up}, 2);
     gate_and_up(r, &o[7], gate, up, &l->down);
-    multiply(r, &o[8], &s->in_down, s->gate, product_to(&l->down, s->y));
+    return multiply(r, &o[8], &s->in_down, s->gate, product_to(&l->down, s->y));
 }
 
 // The rows that somebody wants, normed: hidden states as they are, the others through the head.
-static void run_head(const run *r, op *o) {
+static void run_head(const run *r, pending before, op *o) {
     const model_config *c = &r->m->config;
     const kernels *k = r->m->kernels;
     scratch *s = r->s;
@@ -554,14 +572,16 @@ static void run_head(const run *r, op *o) {
     wanted.n_groups = 1, wanted.home = 0;
     wanted.n_rows = wanted.group_rows = r->n_logits + r->n_hidden;
     product head = {&r->m->head, r->step->logits, (size_t)r->m->head.n_panels * 16};
-    for_rows(&wanted, &o[0], i) {
-        bool is_hidden = i >= r->n_logits;
-        uint32_t to = is_hidden ? i - r->n_logits : i;
-        size_t row = (size_t)(is_hidden ? s->hidden_row : s->logit_row)[to] * stride;
-        float *h = is_hidden ? r->step->hidden + to * model_hidden_stride(r->m) : s->head_rows + to * stride;
-        k->add(s->x + row, s->y + row, c->d_model);
-        k->rmsnorm(s->x + row, r->m->output_norm, c->rms_eps, c->d_model, h);
-        if (!is_hidden) prepare(k, &s->in_head, &head, 1, to, h);
+    if (goes_on(before, op_total(row_chunks(&wanted)))) {
+        for_rows(&wanted, &o[0], i) {
+            bool is_hidden = i >= r->n_logits;
+            uint32_t to = is_hidden ? i - r->n_logits : i;
+            size_t row = (size_t)(is_hidden ? s->hidden_row : s->logit_row)[to] * stride;
+            float *h = is_hidden ? r->step->hidden + to * model_hidden_stride(r->m) : s->head_rows + to * stride;
+            k->add(s->x + row, s->y + row, c->d_model);
+            k->rmsnorm(s->x + row, r->m->output_norm, c->rms_eps, c->d_model, h);
+            if (!is_hidden) prepare(k, &s->in_head, &head, 1, to, h);
+        }
     }
     wait_rows(&wanted, &o[0]);
     wanted.n_rows = wanted.group_rows = r->n_logits;
@@ -574,10 +594,10 @@ static void run_step(void *arg, int worker) {
     mine.worker = worker, mine.home = (uint32_t)worker % r->n_groups;
     op *o = r->s->ops;
     for_rows(r, o, row) embed_row(r, row);
-    wait_rows(r, o);
+    pending before = rows_pending(r, o);
     o++;
-    for (uint32_t i = 0; i < r->m->config.n_layers; i++, o += OPS_PER_LAYER) run_layer(r, i, o);
-    if (r->n_logits + r->n_hidden) run_head(r, o);
+    for (uint32_t i = 0; i < r->m->config.n_layers; i++, o += OPS_PER_LAYER) before = run_layer(r, i, before, o);
+    if (r->n_logits + r->n_hidden) run_head(r, before, o);
 }
 
 void model_forward(const model *m, const step *step, scratch *s, pool *threads) {
