@@ -83,6 +83,7 @@ VERB vf vf_round_bf16(vf a) {
 }
 VERB void vf_store_f16(void *p, vf a) { _mm256_storeu_si256(p, _mm512_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT)); }
 VERB void prefetch(const void *p) { _mm_prefetch(p, _MM_HINT_T0); }
+VERB void prefetch_second(const void *p) { _mm_prefetch(p, _MM_HINT_T1); }
 
 VERB vi vi_load(const void *p) { return _mm512_loadu_si512(p); }
 VERB vi vf_bits(vf a) { return _mm512_castps_si512(a); }

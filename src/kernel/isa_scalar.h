@@ -173,7 +173,8 @@ VERB vf vf_exp(vf a) {
     EACH_LANE a.v[i] = canon_exp(a.v[i]);
     return a;
 }
-VERB void prefetch(const void *p) { (void)p; }
+VERB void prefetch(const void *p) { (void)p; }        // into the first cache
+VERB void prefetch_second(const void *p) { (void)p; } // into the second
 
 VERB vi vi_load(const void *p) {
     vi r;

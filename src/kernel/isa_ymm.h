@@ -128,6 +128,7 @@ VERB void vf_store_f16(void *p, vf x) {
     _mm_storeu_si128(h + 1, _mm256_cvtps_ph(x.b, _MM_FROUND_TO_NEAREST_INT));
 }
 VERB void prefetch(const void *p) { _mm_prefetch(p, _MM_HINT_T0); }
+VERB void prefetch_second(const void *p) { _mm_prefetch(p, _MM_HINT_T1); }
 
 VERB vi vi_load(const void *p) {
     const __m256i *v = p;
