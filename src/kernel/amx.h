@@ -1,4 +1,4 @@
-// Tile registers by name. Their vocabulary is one unit's: table_avx512.c.
+// Tile registers, and what comes with them, by name. Their vocabulary is one unit's: table_avx512.c.
 #pragma once
 
 #include <stddef.h>
@@ -19,6 +19,14 @@ typedef struct amx_config { // Intel SDM 3A, table "memory area of LDTILECFG", p
 #define amx_dot(c, a, b)          __asm__ volatile("tdpbssd %%tmm" #b ", %%tmm" #a ", %%tmm" #c ::)
 #define amx_dot_unsigned(c, a, b) __asm__ volatile("tdpbsud %%tmm" #b ", %%tmm" #a ", %%tmm" #c ::)
 #define amx_dot_bf16(c, a, b)     __asm__ volatile("tdpbf16ps %%tmm" #b ", %%tmm" #a ", %%tmm" #c ::)
+
+// f16 of 16-bit integers. AVX512-FP16, which processors with tiles have; a flag of the unit would let the compiler use
+// it for those without, too.
+VERB __m512i amx_f16(__m512i a) {
+    __m512i f16;
+    __asm__("vcvtw2ph %1, %0" : "=v"(f16) : "v"(a));
+    return f16;
+}
 
 // Tiles 0 to 3 are sums, 4 and 5 rows of the left factor, 6 and 7 the right one, k_bytes of it.
 static inline void amx_configure(uint32_t n_rows, uint32_t k_bytes) {

@@ -59,17 +59,19 @@ float bf16_to_f32(uint16_t h);
 // m rows of k activations, in the form that one act_group wants: groups of consecutive ones in whole steps of a scale,
 // q = 16*high + low with low in 0..15.
 //   C32   per 32: v = x rounded to bfloat16; scale = the least power of two with max |v| <= 2032*scale;
-//         q = rne(v/scale). sum = Σq, ssum = scale * (float)sum
+//         q = rne(v/scale). sum = Σq, ssum = scale * (float)sum.
 //   C256  per 256: scale = amax/2032, q = rne(x * (2032/amax)). sum16 = Σq of each 16; sum_parts: the same once more as
 //         two bfloat16, the low byte and above it the rest, a multiple of 256
-// A group whose scale would be denormal is all zero. One that holds a value that is not finite (C32: or of 2^112 and
-// more) has scale NaN and q = 0: the NaN reaches every output. What the bits are for: docs/accuracy.md.
+// A group whose scale would be denormal (C32: below 2^-74) is all zero. One that holds a value that is not finite (C32:
+// or of 2^65 and more) has scale NaN and q = 0: the NaN reaches every output. What the bits are for: docs/accuracy.md.
 //
-// Acts are of the table that quantised them: AMX keeps tiles of 16 rows of C32 as bfloat16 q*scale, exact since each q
-// has at most 8 significant bits: of each four the first, third, second, fourth.
+// Acts are of the table that quantised them: AMX keeps tiles of 8 and 16 rows of C32 as bfloat16 q*scale*2^52 (why:
+// matmul_amx_c32.inc), exact since each q has at most 8 significant bits: of each four the first, third, second,
+// fourth.
 //
-// Up to 8 rows lie together, more in tiles of 16, so that a tile's share of one group is contiguous, whatever k is:
-// group g of row r is number (r/tile * k/group + g) * tile + r%tile. The last tile may be partly used.
+// Up to 4 rows lie together, up to 8 in a tile of 8, more in tiles of 16, so that a tile's share of one group is
+// contiguous, whatever k is: group g of row r is number (r/tile * k/group + g) * tile + r%tile. The last tile may be
+// partly used.
 typedef struct acts {
     act_group group;
     uint32_t m, k;
@@ -85,7 +87,9 @@ typedef struct acts {
 
 enum { ACT_TILE_ROWS = 16 };
 
-static inline uint32_t acts_tile_rows(uint32_t m) { return m <= ACT_TILE_ROWS / 2 ? m : ACT_TILE_ROWS; }
+static inline uint32_t acts_tile_rows(uint32_t m) {
+    return m <= ACT_TILE_ROWS / 4 ? m : m <= ACT_TILE_ROWS / 2 ? ACT_TILE_ROWS / 2 : ACT_TILE_ROWS;
+}
 static inline uint32_t act_group_size(act_group group) { return group == ACT_C32 ? 32 : group == ACT_C256 ? 256 : 1; }
 // Where group 0 of a row is; the row's next one is acts_tile_rows further on.
 static inline size_t acts_group_at(const acts *a, uint32_t row) {

@@ -131,12 +131,12 @@ static void test_instruction_sets_agree(void **state) {
     static const uint32_t cols_of[][5] = {[ACT_F32] = {1, 7, 576, 1536, 2048},
                                           [ACT_C32] = {32, 96, 576, 1536, 2048},
                                           [ACT_C256] = {256, 768, 1280, 1536, 2048}};
-    static const uint32_t row_counts[] = {1, 2, 9, 5, 13, 16, 33};
+    static const uint32_t row_counts[] = {1, 2, 9, 5, 13, 8, 16, 33};
     for (int i = 0; i < N_TYPES; ++i)
         for (int j = 0; j < 5; ++j) {
             weight w = random_weight(types[i], j % 2 ? 37 : 64,
                                      cols_of[format_find(types[i])->sub ? ACT_C256 : format_find(types[i])->group][j]);
-            uint32_t m = row_counts[(i * 5 + j) % 7];
+            uint32_t m = row_counts[(i * 5 + j) % 8];
             float *x = random_rows(m, w.cols), *reference = product(tables[0], &w, x, m);
             for (int t = 1; t < n_tables; ++t) {
                 float *out = product(tables[t], &w, x, m);
@@ -192,7 +192,7 @@ static void test_slices_and_patches_do_not_matter(void **state) {
     (void)state;
     static const struct {
         uint32_t m, n_panels;
-    } shapes[] = {{256, 3}, {16, 11}, {9, 8}, {17, 5}, {32, 4}, {48, 6}, {61, 1}, {272, 2}};
+    } shapes[] = {{256, 3}, {16, 11}, {9, 8}, {17, 5}, {32, 4}, {48, 6}, {61, 1}, {272, 2}, {8, 9}, {5, 3}};
     for (int t = n_tables - 1; t >= (n_tables > 1); --t)
         for (int i = 0; i < N_TYPES; ++i)
             for (size_t j = 0; j < sizeof shapes / sizeof *shapes; ++j)
@@ -217,7 +217,7 @@ static float bf16_of(const acts *a, uint32_t r, uint32_t k) {
     static const uint8_t place[] = {0, 2, 1, 3};
     uint16_t bits;
     memcpy(&bits, a->q + 64 * group_of(a, r, k) + 2 * (k % 32 / 4 * 4 + place[k % 4]), 2);
-    return bf16_to_f32(bits);
+    return bf16_to_f32(bits) * 0x1p-52f;
 }
 
 // What one block of a row of the file, whose activations are from k on, adds: C32, of a K format eight times 32.
@@ -349,14 +349,16 @@ static void test_quantise_agrees(void **state) {
     free(x);
 }
 
-// Groups of row 0: 0 and 5 are random, 1 is zero, 2 would have a denormal scale, 3 the smallest one, 4 holds a NaN.
+static float smallest_scale(act_group group) { return group == ACT_C32 ? 0x1p-74f : FLT_MIN; }
+
+// Groups of row 0: 0 and 5 are random, 1 is zero, 2 would have too small a scale, 3 the smallest one, 4 holds a NaN.
 static float *groups_of_all_kinds(act_group group, uint32_t n) {
-    const float steps = group == ACT_C32 ? 1024 : 2032;
+    const float steps = group == ACT_C32 ? 1024 : 2032, smallest = smallest_scale(group);
     float *x = random_rows(1, 6 * n);
     for (uint32_t i = 0; i < n; ++i) {
         x[1 * n + i] = 0;
-        x[2 * n + i] = (steps - 27) * FLT_MIN;
-        x[3 * n + i] = steps * FLT_MIN;
+        x[2 * n + i] = (steps - 27) * smallest;
+        x[3 * n + i] = steps * smallest;
     }
     x[4 * n + 3] = NAN;
     return x;
@@ -396,7 +398,7 @@ static void test_quantise_means_what_it_says(void **state) {
         batch b = quantised(tables[0], group, 1, k, x);
         memcpy(&scale_bits, &b.a.scale[4], 4);
         assert_int_equal(scale_bits, 0x7fc00000);
-        assert_true(b.a.scale[1] == 0 && b.a.scale[2] == 0 && b.a.scale[3] == FLT_MIN);
+        assert_true(b.a.scale[1] == 0 && b.a.scale[2] == 0 && b.a.scale[3] == smallest_scale(group));
         for (uint32_t i = 0; i < k; ++i) {
             uint32_t g = i / n;
             if (g == 1 || g == 2 || g == 4) assert_int_equal(whole_of(&b.a, 0, i), 0);
@@ -416,8 +418,8 @@ static void test_steps_are_powers_of_two(void **state) {
     (void)state;
     enum { N = 4096 };
     float *x = random_rows(1, 32 * N);
-    for (int i = 0; i < 32 * N; ++i) x[i] = ldexpf(x[i], i / 32 % 210 - 112);
-    x[32 * (N - 1)] = 0x1.fep111f, x[32 * (N - 2)] = -0x1.ffp111f, x[0] = 0x1.fep90f;
+    for (int i = 0; i < 32 * N; ++i) x[i] = ldexpf(x[i], i / 32 % 120 - 60);
+    x[32 * (N - 1)] = 0x1.fep64f, x[32 * (N - 2)] = -0x1.ffp64f, x[0] = 0x1.fep60f;
     batch b = quantised(tables[0], ACT_C32, 1, 32 * N, x);
     for (int g = 0; g < N - 2; ++g) {
         int most = 0, exponent;
@@ -435,7 +437,7 @@ static void test_steps_are_powers_of_two(void **state) {
 }
 
 // The extremes of every integer: saturation anywhere would show. The weights' scales are 1. Every fourth row has large
-// odd sums, which a float has to round, once.
+// odd sums, which a float has to round, once. Activations are of common size, or the largest or smallest of C32.
 static void test_extreme_quants(void **state) {
     (void)state;
     enum { COLS = 512, ROWS = 32, M = 12 };
@@ -455,7 +457,8 @@ static void test_extreme_quants(void **state) {
             float *x = take(M * COLS * 4);
             for (int k = 0; k < M * COLS; ++k) {
                 const float kinds[] = {1, -1, k % 2 ? 1 : -1, 1 - 0.1f * (float)random_bits() * 0x1p-32f};
-                x[k] = 0x1.fcp0f * kinds[k / COLS % 4]; // 2032 steps of 2^-10
+                const float sizes[] = {1, 0x1p64f, 0x1p-64f};
+                x[k] = 0x1.fcp0f * kinds[k / COLS % 4] * sizes[k / COLS % 3]; // 2032 steps of 2^-10 times that
             }
             float *reference = product(tables[0], &w, x, M);
             for (int t = 1; t < n_tables; ++t) {
