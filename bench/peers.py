@@ -40,6 +40,7 @@ CLANG = {"CC": "clang", "CXX": "clang++"}
 AMX = "-D__AMX_TILE__ -D__AMX_INT8__ -D__AMX_BF16__"
 NO_AMX = "-mno-amx-tile -mno-amx-int8 -mno-amx-bf16"
 LLAMA = "-DGGML_NATIVE=ON -DGGML_OPENMP=OFF -DLLAVA_BUILD=OFF"
+LLAMA_AVX2 = LLAMA.replace("NATIVE=ON", "NATIVE=OFF")  # then AVX2, FMA and F16C, nothing wider
 FLASH = [{"flash": 0}, {"flash": 1}]
 FLASH_UNIFIED = [{**f, "unified": u} for f in FLASH for u in (0, 1)]  # one KV cache of all sequences, or one each
 PEERS = {  # name: package, how it is built, its module, the flags that it tries
@@ -48,6 +49,8 @@ PEERS = {  # name: package, how it is built, its module, the flags that it tries
     "llama.cpp, no AMX": {"package": "llama-cpp-python", "folder": "llama-no-amx", "module": "llama_cpp",
                           "env": {**CLANG, "CMAKE_ARGS": LLAMA, "CFLAGS": NO_AMX, "CXXFLAGS": NO_AMX},
                           "flags": FLASH_UNIFIED},
+    "llama.cpp, AVX2": {"package": "llama-cpp-python", "folder": "llama-avx2", "module": "llama_cpp",
+                        "env": {**CLANG, "CMAKE_ARGS": LLAMA_AVX2}, "flags": FLASH_UNIFIED},
     "ik_llama.cpp": {"package": "ik-llama-cpp-python", "folder": "ik-llama", "module": "ik_llama_cpp._ctypes_api",
                      "env": {"CMAKE_ARGS": "-DGGML_NATIVE=ON -DGGML_OPENMP=OFF -DGGML_IQK_FA_ALL_QUANTS=OFF"},
                      "flags": [{"flash": f, "repack_tensors": r} for f in (0, 1) for r in (0, 1)]},
