@@ -32,10 +32,18 @@ static bool has_avx512(void) {
 // Linux gives tile registers only to a process that has asked for them (arch_prctl(2), ARCH_REQ_XCOMP_PERM); asking
 // again is harmless.
 static bool has_amx(void) {
-    enum { REQUEST_PERMISSION = 0x1023, TILE_DATA = 18, BF16 = 1 << 22, F16 = 1 << 23, TILES = 1 << 24, INT8 = 1 << 25 };
+    enum {
+        REQUEST_PERMISSION = 0x1023,
+        TILE_DATA = 18,
+        BF16 = 1 << 22,
+        F16 = 1 << 23,
+        TILES = 1 << 24,
+        INT8 = 1 << 25
+    };
     unsigned a, b, c, d;
     if (!has_avx512() || !__get_cpuid_count(7, 0, &a, &b, &c, &d)) return false;
-    return (d & TILES) && (d & INT8) && (d & BF16) && (d & F16) && syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0;
+    return (d & TILES) && (d & INT8) && (d & BF16) && (d & F16) &&
+           syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0;
 }
 
 bool isa_available(isa which) {
