@@ -331,8 +331,7 @@ static pending multiply(const run *r, op *o, const inputs *in, const float *x, p
     op_for_groups((o), row_chunks(r), chunk) for (rows some = rows_of_chunk((r), chunk); some.n;                       \
                                                   some.n = 0) for (uint32_t row = some.first;                          \
                                                                    row < some.first + some.n; row++)
-#define rows_pending(r, o) ((pending){(o), op_total(row_chunks(r))})
-#define wait_rows(r, o)    op_wait((o), op_total(row_chunks(r)))
+#define wait_rows(r, o) op_wait((o), op_total(row_chunks(r)))
 
 static op_chunks row_chunks(const run *r) { return by_group(r, (r->group_rows + ROW_CHUNK - 1) / ROW_CHUNK); }
 
@@ -594,7 +593,7 @@ static void run_step(void *arg, int worker) {
     mine.worker = worker, mine.home = (uint32_t)worker % r->n_groups;
     op *o = r->s->ops;
     for_rows(r, o, row) embed_row(r, row);
-    pending before = rows_pending(r, o);
+    pending before = {o, op_total(row_chunks(r))};
     o++;
     for (uint32_t i = 0; i < r->m->config.n_layers; i++, o += OPS_PER_LAYER) before = run_layer(r, i, before, o);
     if (r->n_logits + r->n_hidden) run_head(r, before, o);

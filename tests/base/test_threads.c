@@ -55,6 +55,38 @@ static void every_chunk_runs_once(void **state) {
     }
 }
 
+// Nobody waits for the even ops: who sees one done takes the single chunk of the odd one after it.
+static void run_handed_on(void *arg, int worker) {
+    (void)worker;
+    job *j = arg;
+    for (int i = 0; i < OPS; i += 2) {
+        op_for(&j->ops[i], j->n_chunks, c) j->ran[i][c] += i == 0 ? 1 : j->ran[i - 1][0];
+        if (op_done(&j->ops[i], j->n_chunks)) {
+            op_for(&j->ops[i + 1], 1, c) {
+                for (uint32_t k = 0; k < j->n_chunks; k++) j->ran[i + 1][c] += j->ran[i][k];
+            }
+        }
+        op_wait(&j->ops[i + 1], 1);
+    }
+}
+
+static void an_op_is_handed_on(void **state) {
+    (void)state;
+    enum { RUNS = 200, CHUNKS = 3 };
+    for (int n_threads = 1; n_threads <= 4; n_threads++) {
+        err e = {0};
+        pool *p = pool_new(n_threads, &e);
+        assert_non_null(p);
+        for (int run = 0; run < RUNS; run++) {
+            job j = {.n_chunks = CHUNKS};
+            ops_reset(j.ops, OPS);
+            pool_run(p, run_handed_on, &j);
+            assert_int_equal(j.ran[OPS - 1][0], CHUNKS * CHUNKS * CHUNKS * CHUNKS);
+        }
+        pool_free(p);
+    }
+}
+
 // As run_ops, with the chunks in three groups.
 static void run_groups(void *arg, int worker) {
     job *j = arg;
@@ -294,6 +326,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_chunk_runs_once),
         cmocka_unit_test(every_chunk_of_every_group_runs_once),
+        cmocka_unit_test(an_op_is_handed_on),
         cmocka_unit_test(home_comes_first),
         cmocka_unit_test(waiters_sleep_and_wake),
         cmocka_unit_test(body_runs_once_per_worker),
