@@ -28,6 +28,13 @@ VERB __m512i amx_f16(__m512i a) {
     return f16;
 }
 
+// Floats rounded to bfloat16, low ones first; denormals become 0. AVX512-BF16, as above.
+VERB __m512i amx_bf16(__m512 low, __m512 high) {
+    __m512i bf16;
+    __asm__("vcvtne2ps2bf16 %1, %2, %0" : "=v"(bf16) : "v"(low), "v"(high));
+    return bf16;
+}
+
 // Tiles 0 to 3 are sums, 4 and 5 rows of the left factor, 6 and 7 the right one, k_bytes of it.
 static inline void amx_configure(uint32_t n_rows, uint32_t k_bytes) {
     amx_config c = {.palette = 1};

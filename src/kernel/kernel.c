@@ -42,7 +42,7 @@ static bool has_amx(void) {
     };
     unsigned a, b, c, d;
     if (!has_avx512() || !__get_cpuid_count(7, 0, &a, &b, &c, &d)) return false;
-    return (d & TILES) && (d & INT8) && (d & BF16) && (d & F16) &&
+    return (d & TILES) && (d & INT8) && (d & BF16) && (d & F16) && __builtin_cpu_supports("avx512bf16") &&
            syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0;
 }
 

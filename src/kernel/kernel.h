@@ -67,7 +67,7 @@ float bf16_to_f32(uint16_t h);
 //
 // Acts are of the table that quantised them: AMX keeps tiles of 8 and 16 rows of C32 as bfloat16 q*scale*2^52 (why:
 // matmul_amx_c32.inc), exact since each q has at most 8 significant bits: of each four the first, third, second,
-// fourth.
+// fourth. Of scale and sum these tiles have nothing.
 //
 // Up to 4 rows lie together, up to 8 in a tile of 8, more in tiles of 16, so that a tile's share of one group is
 // contiguous, whatever k is: group g of row r is number (r/tile * k/group + g) * tile + r%tile. The last tile may be
