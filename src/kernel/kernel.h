@@ -153,8 +153,8 @@ typedef struct kernels {
     // Quantises groups [first, first + n) of row `row` of a; x is where the first of them begins. For ACT_F32 nothing
     // is to be done and it must not be called.
     void (*quantise)(acts *a, uint32_t row, uint32_t first, uint32_t n, const float *x);
-    // The 16 outputs of each panel in [panel0, panel0 + n_panels), for every row of a. out is [a->m][out_stride] and has
-    // panel0's at its beginning; out_stride >= 16 * n_panels: padding columns are written (zeros).
+    // The 16 outputs of each panel in [panel0, panel0 + n_panels), for every row of a. out is [a->m][out_stride] and
+    // has panel0's at its beginning; out_stride >= 16 * n_panels: padding columns are written (zeros).
     void (*matmul)(const weight *w, const acts *a, uint32_t panel0, uint32_t n_panels, float *out, size_t out_stride);
     // out[i] = (x[i] * r) * w[i], r = 1 / sqrtf(Σx²/n + eps). n need not be a multiple of 16. out may be x.
     void (*rmsnorm)(const float *x, const float *w, float eps, uint32_t n, float *out);
