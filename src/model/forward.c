@@ -18,7 +18,9 @@ enum {
     GROUP_WIDTH = 40, // a group of workers has a row at least for so many of d_model
     ROW_CHUNK = 4,    // rows per chunk of the row-wise ops
     SLOTS_A_WORKER = 4,
-    DESK_FLOATS = 65536, // of gate or up in a chunk, unless a single unit of panels has more
+    NEAR_BYTES = 1 << 20, // of activations: what stays in a second cache beside the rest
+    FAR_PANELS = 64,      // of a chunk, where they are more
+    DESK_FLOATS = 65536,  // of gate or up in a chunk, unless a single unit of panels has more
 };
 
 // Activations quantised for one matmul or for several that share their input: one form per act_group in use.
@@ -323,16 +325,17 @@ static void multiply_panels(const run *r, const inputs *in, const float *x, cons
     r->m->kernels->matmul(w, &a, first, n, out, stride);
 }
 
-// A chunk is some panels of a group's rows, a multiple of `unit`: about eight chunks a worker, or more if one would
-// have more than `most` panels.
+// A chunk is some panels of a group's rows, a multiple of `unit`: about eight chunks a worker, but at least and at most
+// so many panels.
 typedef struct panels {
     uint32_t total, per_chunk, chunks_a_group;
     op_chunks chunks;
 } panels;
 
-static panels panels_of(const run *r, uint32_t total, uint32_t unit, uint32_t most) {
-    const uint32_t share = total * r->n_groups / (8 * (uint32_t)r->n_workers),
-                   n_units = (share < most ? share : most) / unit, n = n_units ? n_units * unit : unit;
+static panels panels_of(const run *r, uint32_t total, uint32_t unit, uint32_t least, uint32_t most) {
+    uint32_t n = total * r->n_groups / (8 * (uint32_t)r->n_workers);
+    n = n < least ? least : n > most ? most : n;
+    n = n < unit ? unit : n / unit * unit;
     const uint32_t n_chunks = (total + n - 1) / n;
     return (panels){total, n, n_chunks, by_share(r, n_chunks)};
 }
@@ -363,9 +366,11 @@ static bool goes_on(pending before, uint32_t n_next) {
     return true;
 }
 
-// All rows times the whole matrix.
+// All rows times the whole matrix. Each chunk reads its group's activations anew: if they are more than stays in a
+// second cache it has many panels (prefill of 512, 1.2 and 1.5 billion weights: 1.02 to 1.045 times as fast).
 static pending multiply(const run *r, op *o, const inputs *in, const float *x, product p) {
-    const panels all = panels_of(r, p.w->n_panels, 2, UINT32_MAX);
+    const size_t acts_bytes = r->group_rows * (size_t)p.w->cols * 2;
+    const panels all = panels_of(r, p.w->n_panels, 2, acts_bytes > NEAR_BYTES ? FAR_PANELS : 0, UINT32_MAX);
     for_panels(r, o, all, some, first, n)
         multiply_panels(r, in, x, p.w, some, first, n, p.out + some.first * p.stride + 16 * (size_t)first, p.stride);
     return (pending){o, op_total(all.chunks)};
@@ -455,7 +460,7 @@ static void gate_and_up(const run *r, op *o, const layer *l) {
     scratch *s = r->s;
     const act_group group = l->down.group;
     const uint32_t size = act_group_size(group), d_ffn = l->down.cols;
-    const panels all = panels_of(r, l->gate.n_panels, gated_unit(&l->down), DESK_FLOATS / 16 / r->group_rows);
+    const panels all = panels_of(r, l->gate.n_panels, gated_unit(&l->down), 0, DESK_FLOATS / 16 / r->group_rows);
     for_panels(r, o, all, some, first, n) {
         const size_t stride = 16 * (size_t)n + 16;
         float *gate = desk(r), *up = gate + some.n * stride;
