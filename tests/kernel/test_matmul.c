@@ -331,7 +331,12 @@ static void test_quantise_agrees(void **state) {
         x[3 * K + k] *= 40 * FLT_MIN;
         x[4 * K + k] *= FLT_MAX / 200;
         x[5 * K + k] = (float)(k % 255 - 127) + 0.5f; // ties
+        // about C32's ends
+        x[10 * K + k] = ldexpf(x[10 * K + k], k / 32 % 2 ? 58 + k / 64 % 10 : -70 + k / 64 % 10);
+        x[11 * K + k] *= k < 128 ? 0x1p-80f : 1;
     }
+    x[11 * K + 1] = 0x1.fcp-65f, x[11 * K + 33] = -0x1.fep-65f; // and at them: nothing, the smallest, the largest, NaN
+    x[11 * K + 65] = -0x1.fep64f, x[11 * K + 97] = 0x1.ffp64f;
     x[6 * K + 40] = INFINITY;
     x[7 * K + 2047] = NAN;
     x[8 * K + 300] = -INFINITY;
