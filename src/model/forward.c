@@ -198,7 +198,11 @@ typedef struct run {
     bool split_blocks; // few tiles: share out their blocks as well
 } run;
 
-static float *desk(const run *r) { return r->s->desks + (size_t)r->worker * r->s->desk_floats; }
+// Room for n floats until this worker asks again.
+static float *desk(const run *r, size_t n) {
+    check(n <= r->s->desk_floats);
+    return r->s->desks + (size_t)r->worker * r->s->desk_floats;
+}
 
 static size_t layer_offset(const model *m, uint32_t layer, uint32_t kv_head) {
     return ((size_t)layer * m->config.n_kv_heads + kv_head) * kv_head_bytes(m->kv_type, m->config.head_dim);
@@ -402,7 +406,7 @@ static void norm_rows(const run *r, pending before, op *o, bool add, const float
     const size_t stride = row_floats(c->d_model);
     if (goes_on(before, op_total(row_chunks(r)))) {
         for_rows(r, o, row) {
-            float *x = s->x + row * stride, *h = s->h ? s->h + row * stride : desk(r);
+            float *x = s->x + row * stride, *h = s->h ? s->h + row * stride : desk(r, stride);
             if (add) k->add(x, s->y + row * stride, c->d_model);
             k->rmsnorm(x, norm, c->rms_eps, c->d_model, h);
             prepare(k, in, w, n_weights, row, h);
@@ -442,7 +446,7 @@ static void project_heads(const run *r, op *o, uint32_t layer_index, const weigh
         uint32_t of_kv = is_query ? 0 : i - c->n_heads, head = is_query ? i : of_kv % c->n_kv_heads;
         head_kind kind = is_query ? QUERY : of_kv < c->n_kv_heads ? KEY : VALUE;
         const size_t stride = row_floats(is_query ? c->n_heads * c->head_dim : c->head_dim);
-        float *x = is_query ? r->s->q + some.first * stride + (size_t)head * c->head_dim : desk(r);
+        float *x = is_query ? r->s->q + some.first * stride + (size_t)head * c->head_dim : desk(r, some.n * stride);
         multiply_panels(r, &r->s->in_qkv, r->s->h, qkv[kind], some, head * n_panels, n_panels, x, stride);
         for (uint32_t row = some.first; row < some.first + some.n; row++, x += stride)
             place_head(r, layer_index, kind, head, row, x);
@@ -463,7 +467,7 @@ static void gate_and_up(const run *r, op *o, const layer *l) {
     const panels all = panels_of(r, l->gate.n_panels, gated_unit(&l->down), 0, DESK_FLOATS / 16 / r->group_rows);
     for_panels(r, o, all, some, first, n) {
         const size_t stride = 16 * (size_t)n + 16;
-        float *gate = desk(r), *up = gate + some.n * stride;
+        float *gate = desk(r, 2 * some.n * stride), *up = gate + some.n * stride;
         multiply_panels(r, &s->in_up, s->h, &l->gate, some, first, n, gate, stride);
         multiply_panels(r, &s->in_up, s->h, &l->up, some, first, n, up, stride);
         const uint32_t at = 16 * first, n_floats = at + 16 * n < d_ffn ? 16 * n : d_ffn - at;
@@ -526,7 +530,7 @@ static void merge_tile(const run *r, const query *q, uint32_t n_q, uint32_t slot
     const scratch *s = r->s;
     size_t part = part_index(r, slot, 0);
     for (uint32_t i = 0; i < n_q; i++) {
-        float *out = desk(r);
+        float *out = desk(r, c->head_dim);
         if (!heads_are_groups(r->m, output))
             out = s->att + q[i].row * row_floats(c->n_heads * c->head_dim) + (size_t)q[i].head * c->head_dim;
         r->m->kernels->attn_merge(max_blocks(q[i].n_keys), c->head_dim, s->part_max + part + i, s->part_sum + part + i,
