@@ -5,7 +5,8 @@
 // (Lawson iteration on Chebyshev nodes, leading terms held at 1): 3.7e-9, lost under float rounding.
 #pragma once
 
-#define EXP_LOWEST  -87.3f // below: 0; above EXP_HIGHEST: +inf
+#define EXP_LOWEST  -87.3f          // below: 0; above EXP_HIGHEST: +inf
+#define EXP_NOTHING -0x1.5d3336p+6f // the next below EXP_LOWEST
 #define EXP_HIGHEST 88.7f
 #define EXP_LOG2E   0x1.715476p+0f
 #define EXP_LN2_HI  0x1.63p-1f

@@ -173,6 +173,7 @@ VERB vf vf_exp(vf a) {
     EACH_LANE a.v[i] = canon_exp(a.v[i]);
     return a;
 }
+VERB vf vf_exp_down(vf a) { return vf_exp(a); }       // of what is not above 0
 VERB void prefetch(const void *p) { (void)p; }        // into the first cache
 VERB void prefetch_second(const void *p) { (void)p; } // into the second
 
