@@ -35,13 +35,15 @@ VERB __m512i amx_bf16(__m512 low, __m512 high) {
     return bf16;
 }
 
-// Tiles 0 to 3 are sums, 4 and 5 rows of the left factor, 6 and 7 the right one, k_bytes of it.
-static inline void amx_configure(uint32_t n_rows, uint32_t k_bytes) {
+// Tiles 0 to 3 are sums, 4 and 5 rows of the left factor, 6 and 7 the right one, k_bytes of it. Of 2, 3 and 5 there may
+// be fewer rows.
+static inline void amx_configure_two(uint32_t n_rows, uint32_t n_other_rows, uint32_t k_bytes) {
     amx_config c = {.palette = 1};
     for (int i = 0; i < 8; ++i) {
         c.row_bytes[i] = (uint16_t)(i == 4 || i == 5 ? k_bytes : 64);
-        c.rows[i] = (uint8_t)(i >= 6 ? k_bytes / 4 : n_rows);
+        c.rows[i] = (uint8_t)(i >= 6 ? k_bytes / 4 : i == 2 || i == 3 || i == 5 ? n_other_rows : n_rows);
     }
     __asm__ volatile("ldtilecfg %0" ::"m"(c));
 }
+static inline void amx_configure(uint32_t n_rows, uint32_t k_bytes) { amx_configure_two(n_rows, n_rows, k_bytes); }
 static inline void amx_release(void) { __asm__ volatile("tilerelease" ::); }

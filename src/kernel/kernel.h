@@ -108,7 +108,7 @@ acts acts_init(act_group group, uint32_t m, uint32_t k, void *memory);
 enum {
     KV_PAGE_TOKENS = 32,   // tokens per KV page
     ATTN_BLOCK = 256,      // keys per softmax block; blocks start at multiples of it, absolutely
-    ATTN_MAX_QUERIES = 16, // query vectors per attn_block call
+    ATTN_MAX_QUERIES = 32, // query vectors per attn_block call
 };
 
 // What the cache holds of K and V. One page of one layer and kv head, groups = ceil(head_dim/32):
