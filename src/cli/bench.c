@@ -203,13 +203,13 @@ static void measure(const args *a, cell *c, runner *r, const int32_t *tokens) {
 }
 
 // How long a cell must take: each weight is read once a step and multiplied once a token, but for embeddings, which are
-// looked up, and what only the last token of a prompt meets: the last layer behind keys and values, and the head. A
+// looked up, and what only the last token of a prompt meets: the last layer but for keys and values, and the head. A
 // token reads the keys and values before it.
 static void set_limit(cell *c, const runner *r, const limits *l) {
     const model_config *m = model_get_config(r->model);
     double n_embed = (double)m->n_vocab * m->d_model, n_head = m->tied_head ? 0 : n_embed;
     double n_body = (double)m->n_params - n_embed - n_head;
-    double n_last = m->d_model * (2.0 * m->n_heads * m->head_dim + 3.0 * m->d_ffn);
+    double n_last = m->d_model * (2.0 * m->n_heads * m->head_dim + 3.0 * m->d_ffn); // q and o; gate, up and down
     double weights = (double)model_weight_bytes(r->model), tokens = (double)c->n_tokens * c->n_seqs;
     if (!m->tied_head) weights -= (double)gguf_find_tensor(model_get_file(r->model), "token_embd.weight")->n_bytes;
     double bytes = weights, ops = 2 * n_body * tokens;

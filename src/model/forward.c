@@ -28,7 +28,7 @@ typedef struct inputs {
     acts form[3]; // by act_group
 } inputs;
 
-// Eight consecutive (row, head of the group) pairs of one sequence, against one kv head.
+// ATTN_MAX_QUERIES consecutive (row, head of the group) pairs of one sequence, or what is left, against one kv head.
 typedef struct tile {
     uint32_t seq, kv_head, first; // first: index into rows * group of the sequence
 } tile;
